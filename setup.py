@@ -1,0 +1,215 @@
+"""Builds the two extension modules of binconv; what it is made of is in pyproject.toml.
+
+Every file of csrc/ is compiled once, and the objects are linked into both binconv._core (the
+library) and binconv._kernels (single kernels, for the tests and benchmarks). No file needs flags of
+its own: a kernel file switches its instruction set on with a target pragma.
+
+Environment variables:
+
+BINCONV_OPENMP    0 builds without threads, 1 fails where OpenMP does not work; by default it is
+                  used where a small program that needs it compiles and links.
+BINCONV_SANITIZE  a list for -fsanitize=, such as address,undefined; also keeps the assertions.
+BINCONV_WERROR    1 makes warnings in csrc/ errors.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import BaseError, CompileError, LinkError
+
+ROOT = Path(__file__).resolve().parent
+INCLUDE_DIRS = ["csrc/include", "csrc"]
+OPENMP_PROBE = """
+#include <omp.h>
+int main(void) {
+    int threads = 0;
+#pragma omp parallel reduction(+ : threads)
+    threads += 1;
+    return threads > 0 && omp_get_max_threads() > 0 ? 0 : 1;
+}
+"""
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Arguments for the compiler, and for the linker."""
+
+    compile: list[str]
+    link: list[str]
+
+    def __add__(self, other: Flags) -> Flags:
+        return Flags(self.compile + other.compile, self.link + other.link)
+
+
+def relative(pattern: str) -> list[str]:
+    """Files of the source tree, as paths from its root with forward slashes."""
+    return sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern))
+
+
+def modified(path: str) -> float:
+    return ROOT.joinpath(path).stat().st_mtime
+
+
+def headers() -> list[str]:
+    """Everything that a file of csrc/ may include."""
+    patterns = ["csrc/*.h", "csrc/*.def", "csrc/*.inc", "csrc/include/*.h"]
+    return [path for pattern in patterns for path in relative(pattern)]
+
+
+def base_flags(msvc: bool) -> Flags:
+    """Flags for the C sources and the Cython modules alike."""
+    if msvc:
+        return Flags(["/O2", "/std:c11", "/fp:precise"], [])
+    # Contraction to FMA would change results with the compiler and the instruction set.
+    return Flags(["-O3", "-std=c11", "-ffp-contract=off", "-fvisibility=hidden"], [])
+
+
+def sanitizer_flags(msvc: bool) -> Flags:
+    sanitizers = os.environ.get("BINCONV_SANITIZE", "")
+    if not sanitizers:
+        return Flags([], [])
+    if msvc:
+        raise CompileError("BINCONV_SANITIZE needs GCC or Clang")
+    instrument = [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
+    # -fno-wrapv undoes what Python's own flags say and what would hide overflows.
+    debug = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-wrapv", "-UNDEBUG", "-U_FORTIFY_SOURCE"]
+    return Flags([*instrument, *debug], instrument)
+
+
+def warning_flags(msvc: bool) -> list[str]:
+    """For csrc/ only: what Cython generates is not ours to keep free of warnings."""
+    werror = os.environ.get("BINCONV_WERROR", "0") == "1"
+    if msvc:
+        return ["/W3", *(["/WX"] if werror else [])]
+    return ["-Wall", "-Wextra", "-Wpedantic", *(["-Werror"] if werror else [])]
+
+
+def openmp_candidates(msvc: bool) -> list[Flags]:
+    if msvc:
+        return [Flags(["/openmp"], [])]
+    if sys.platform != "darwin":
+        return [Flags(["-fopenmp"], ["-fopenmp"])]
+    # Apple's clang knows OpenMP, but the library comes from elsewhere, usually Homebrew.
+    prefixes = [Path("/opt/homebrew/opt/libomp"), Path("/usr/local/opt/libomp")]
+    apple = Flags(["-Xpreprocessor", "-fopenmp"], ["-lomp"])
+    return [
+        *(
+            apple + Flags([f"-I{prefix}/include"], [f"-L{prefix}/lib"])
+            for prefix in prefixes
+            if prefix.is_dir()
+        ),
+        apple,
+        Flags(["-fopenmp"], ["-fopenmp"]),
+    ]
+
+
+class BuildExtensions(build_ext):
+    """Compiles csrc/ once, then links it into every extension module."""
+
+    def build_extensions(self) -> None:
+        msvc = self.compiler.compiler_type == "msvc"
+        self.check_python_header()
+        flags = base_flags(msvc) + sanitizer_flags(msvc)
+        flags += self.openmp_flags(flags, msvc)
+        objects = self.compile_core(flags.compile + warning_flags(msvc))
+        for extension in self.extensions:
+            extension.extra_compile_args = flags.compile
+            extension.extra_link_args = flags.link
+            extension.extra_objects = objects
+            extension.depends = [*extension.depends, *objects]
+        super().build_extensions()
+
+    def check_python_header(self) -> None:
+        include = sysconfig.get_path("include")
+        if not any(Path(path, "Python.h").is_file() for path in [include, *self.include_dirs]):
+            raise CompileError(
+                f"Python.h is not in {include}: install the development files of this Python "
+                "(python3-dev on Debian and Ubuntu, python3-devel on Fedora)"
+            )
+
+    def openmp_flags(self, flags: Flags, msvc: bool) -> Flags:
+        """The flags with which a program that uses OpenMP really compiles and links."""
+        wanted = os.environ.get("BINCONV_OPENMP", "auto")
+        if wanted == "0":
+            print("binconv: OpenMP is switched off, kernels run on one thread")
+            return Flags([], [])
+        for candidate in openmp_candidates(msvc):
+            if self.links(OPENMP_PROBE, flags + candidate):
+                print(f"binconv: OpenMP works with {' '.join(candidate.compile)}")
+                return candidate
+        if wanted == "1":
+            raise CompileError("BINCONV_OPENMP=1, but no program that uses OpenMP can be built")
+        print("binconv: OpenMP does not work here, kernels will run on one thread")
+        return Flags([], [])
+
+    def links(self, program: str, flags: Flags) -> bool:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.c")
+            source.write_text(program, encoding="ascii")
+            try:
+                objects = self.compiler.compile(
+                    [str(source)], output_dir=folder, extra_postargs=flags.compile
+                )
+                self.compiler.link_executable(
+                    objects, "probe", output_dir=folder, extra_postargs=flags.link
+                )
+            except (BaseError, CompileError, LinkError, OSError):
+                return False
+        return True
+
+    def compile_core(self, arguments: list[str]) -> list[str]:
+        """Compiles what changed of csrc/ since the last time and returns all object files."""
+        newest_header = max((modified(path) for path in headers()), default=0.0)
+        # Objects made with other flags are as stale as those made from an older source.
+        stamp = Path(self.build_temp, "csrc.flags")
+        command = repr([getattr(self.compiler, "compiler_so", ""), arguments])
+        if not (stamp.is_file() and stamp.read_text(encoding="utf-8") == command):
+            stamp.unlink(missing_ok=True)
+        objects = []
+        for source in relative("csrc/*.c"):
+            (target,) = self.compiler.object_filenames([source], output_dir=self.build_temp)
+            objects.append(target)
+            newest = max(newest_header, modified(source))
+            if stamp.is_file() and Path(target).is_file() and modified(target) > newest:
+                continue
+            self.compiler.compile(
+                [source],
+                output_dir=self.build_temp,
+                include_dirs=INCLUDE_DIRS,
+                extra_postargs=arguments,
+            )
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(command, encoding="utf-8")
+        return objects
+
+
+def extensions() -> list[Extension]:
+    modules = [
+        Extension(
+            path.removesuffix(".pyx").replace("/", "."),
+            [path],
+            include_dirs=[*INCLUDE_DIRS, numpy.get_include()],
+            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+            depends=headers(),
+        )
+        for path in relative("binconv/*.pyx")
+    ]
+    return cythonize(
+        modules,
+        build_dir="build/cython",
+        include_path=[str(ROOT)],
+        compiler_directives={"language_level": 3, "embedsignature": True},
+    )
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions})
