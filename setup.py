@@ -14,6 +14,7 @@ BINCONV_WERROR    1 makes warnings in csrc/ errors.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import sysconfig
@@ -169,27 +170,23 @@ class BuildExtensions(build_ext):
 
     def compile_core(self, arguments: list[str]) -> list[str]:
         """Compiles what changed of csrc/ since the last time and returns all object files."""
-        newest_header = max((modified(path) for path in headers()), default=0.0)
-        # Objects made with other flags are as stale as those made from an older source.
-        stamp = Path(self.build_temp, "csrc.flags")
         command = repr([getattr(self.compiler, "compiler_so", ""), arguments])
-        if not (stamp.is_file() and stamp.read_text(encoding="utf-8") == command):
-            stamp.unlink(missing_ok=True)
+        digest = hashlib.sha256(command.encode()).hexdigest()[:12]
+        folder = f"build/csrc-{self.plat_name}-{digest}"
+        newest_header = max((modified(path) for path in headers()), default=0.0)
         objects = []
         for source in relative("csrc/*.c"):
-            (target,) = self.compiler.object_filenames([source], output_dir=self.build_temp)
+            (target,) = self.compiler.object_filenames([source], output_dir=folder)
             objects.append(target)
             newest = max(newest_header, modified(source))
-            if stamp.is_file() and Path(target).is_file() and modified(target) > newest:
+            if Path(target).is_file() and modified(target) > newest:
                 continue
             self.compiler.compile(
                 [source],
-                output_dir=self.build_temp,
+                output_dir=folder,
                 include_dirs=INCLUDE_DIRS,
                 extra_postargs=arguments,
             )
-        stamp.parent.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(command, encoding="utf-8")
         return objects
 
 

@@ -1,0 +1,126 @@
+# Every target does its own set-up: a virtual environment in .venv, made once and brought up to
+# date when pyproject.toml or a source changes. `make help` lists the targets.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+
+# The first Python 3.10 or newer; `make PYTHON=...` chooses another.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
+	$$python -c 'import sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null \
+	&& echo $$python && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTEST_ARGS ?=
+
+SOURCES := setup.py $(wildcard binconv/*.pyx binconv/*.pxd csrc/*.c csrc/*.h csrc/*.def csrc/include/*.h)
+C_TESTS := $(wildcard csrc/tests/*.c)
+
+##@ The two commands
+demo: $(VENV)/.built ## Set up, then classify real handwritten digits with a binary network
+	$(BIN)/python -m binconv demo
+
+test: $(VENV)/.built $(VENV)/.extra-test $(if $(TORCH),$(VENV)/.torch) ## Set up, then run the tests (TORCH=1 also compares with PyTorch)
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+##@ Development
+build: $(VENV)/.built ## Set up the virtual environment and build the extension modules in place
+
+ctest: build/ctest/run ## Build and run the C tests
+	build/ctest/run
+
+asan: ctest-asan pytest-asan ## Run the C and the Python tests under AddressSanitizer and UndefinedBehaviorSanitizer
+
+lint: $(VENV)/.built $(VENV)/.extra-dev ## Check style and types: ruff, mypy --strict, clang-format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+
+format: $(VENV)/.extra-dev ## Rewrite the sources in the project's form
+	$(BIN)/ruff check --fix --select I
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(C_FILES)
+
+bench: $(VENV)/.built $(VENV)/.extra-bench ## Measure layers side by side with PyTorch and print a table
+	$(BIN)/python bench/compare.py
+
+clean: ## Remove everything that was built, but not the virtual environment
+	rm -rf build dist *.egg-info binconv/*.so binconv/*.pyd $(VENV)/.built
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## Remove the virtual environment as well
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+
+help: ## Show this help
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo test build ctest asan ctest-asan pytest-asan lint format bench clean distclean help
+
+# --- the virtual environment ----------------------------------------------------------------------
+
+# The requirements stand in pyproject.toml only; these two read them from there.
+BUILD_REQUIRES = $(shell sed -n 's/^requires = \[\(.*\)\]$$/\1/p' pyproject.toml | sed 's/", "/" "/g')
+EXTRA = $(BIN)/python -W ignore -c 'import sys; \
+	from setuptools.config.pyprojecttoml import read_configuration; \
+	project = read_configuration("pyproject.toml")["project"]; \
+	extra = sys.argv[1]; \
+	print(*project["optional-dependencies"][extra] if extra else project["dependencies"], sep="\n")'
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "binconv needs Python 3.10 or newer with the venv module" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.requirements: pyproject.toml | $(BIN)/python
+	$(PIP) install -q $(BUILD_REQUIRES)
+	$(EXTRA) "" > $@.txt
+	$(PIP) install -q -r $@.txt
+	touch $@
+
+# What one extra of pyproject.toml asks for.
+$(VENV)/.extra-%: pyproject.toml | $(VENV)/.requirements
+	$(EXTRA) $* > $@.txt
+	$(PIP) install -q -r $@.txt
+	touch $@
+
+$(VENV)/.torch: | $(BIN)/python
+	$(PIP) install torch==2.13.0
+	touch $@
+
+$(VENV)/.built: $(SOURCES) pyproject.toml $(VENV)/.requirements
+	$(PIP) install -q --no-build-isolation --no-deps -e .
+	touch $@
+
+# --- C tests and sanitizers -----------------------------------------------------------------------
+
+C_FILES = $(wildcard csrc/*.[ch] csrc/include/*.h csrc/tests/*.[ch])
+C_SOURCES = $(wildcard csrc/*.c) $(C_TESTS)
+WARNINGS := -Wall -Wextra -Wpedantic -Werror
+C_FLAGS := -std=c11 -ffp-contract=off -Icsrc/include -Icsrc $(WARNINGS)
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+OPENMP ?= -fopenmp
+
+build/ctest/run: $(C_SOURCES) $(C_FILES) $(wildcard csrc/*.def)
+	mkdir -p $(@D)
+	$(CC) -O2 -g $(C_FLAGS) $(OPENMP) $(C_SOURCES) -lm -o $@
+
+build/ctest/run-asan: $(C_SOURCES) $(C_FILES) $(wildcard csrc/*.def)
+	mkdir -p $(@D)
+	$(CC) -O1 -g $(C_FLAGS) $(SANITIZE) $(OPENMP) $(C_SOURCES) -lm -o $@
+
+ctest-asan: build/ctest/run-asan
+	ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 build/ctest/run-asan
+
+# CPython and NumPy keep memory to the end of the process, so leaks are looked for in C only. The
+# tests run from build/asan, where the package that Python finds is the instrumented one.
+pytest-asan: $(SOURCES) $(VENV)/.built $(VENV)/.extra-test
+	BINCONV_SANITIZE=address,undefined $(BIN)/python setup.py -q build --build-base build/asan
+	cd build/asan && \
+	PYTHONPATH=$$(echo "$(CURDIR)"/build/asan/lib.*) PYTHONMALLOC=malloc \
+	LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	$(abspath $(BIN))/pytest -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) $(CURDIR)/tests \
+		-p no:cacheprovider -m "not no_sanitizer" $(PYTEST_ARGS)
