@@ -70,7 +70,7 @@ def headers() -> list[str]:
 def base_flags(msvc: bool) -> Flags:
     """Flags for the C sources and the Cython modules alike."""
     if msvc:
-        return Flags(["/O2", "/std:c11", "/fp:precise"], [])
+        return Flags(["/O2", "/std:c11", "/experimental:c11atomics", "/fp:precise"], [])
     # Contraction to FMA would change results with the compiler and the instruction set.
     return Flags(["-O3", "-std=c11", "-ffp-contract=off", "-fvisibility=hidden"], [])
 
