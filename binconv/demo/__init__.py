@@ -1,0 +1,1 @@
+"""What `python -m binconv demo` runs. Nothing in the library imports this."""
