@@ -1,0 +1,276 @@
+"""The same bits from any number of threads, concurrent calls, forks, and the GIL."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import reference as ref
+from building import TYPES, convolution, pixels, result_array, run_form
+
+import binconv as bc
+
+
+@pytest.fixture(autouse=True)
+def keep_thread_count():
+    before = bc.get_num_threads()
+    yield
+    bc.set_num_threads(before)
+
+
+def make(seed: int, o: int, kernel: tuple[int, int], cg: int, **fields) -> ref.Layer:
+    rng = np.random.default_rng(seed)
+    return ref.Layer(rng.integers(0, 2, (o, *kernel, cg)), **fields)
+
+
+def test_thread_settings():
+    bc.set_num_threads(3)
+    assert bc.get_num_threads() == 3
+    for wrong in (0, -1, 2**40):
+        with pytest.raises(ValueError, match="thread|n"):
+            bc.set_num_threads(wrong)
+    for wrong in (1.5, "2", None):
+        with pytest.raises(TypeError):
+            bc.set_num_threads(wrong)
+    assert bc.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 5, 7), (3, 33, 34)])
+@pytest.mark.parametrize("beta", [False, True])
+@pytest.mark.parametrize("type_", TYPES)
+def test_same_bits_from_any_number_of_threads(type_, beta, size):
+    """Also real sums: how the work is cut must not decide the order of additions."""
+    rng = np.random.default_rng(93)
+    layer = make(
+        94,
+        40,
+        (3, 3),
+        70,
+        type=type_,
+        beta_scaling=beta,
+        scale=rng.normal(size=40).astype(np.float32),
+        neuron=ref.Neuron("TANH", 1.0, 0.05),
+    )
+    source = pixels(rng, (*size, 70), "float32")
+    conv = convolution(layer)
+    expected = ref.run(layer, source, size[1:], (0, 0))
+    for form in ("float32", "float16", "packed"):
+        results = []
+        for threads in (1, 2, 5):
+            bc.set_num_threads(threads)
+            results.append(result_array(run_form(conv, source, form)))
+        ref.check(results[0], expected)
+        for other in results[1:]:
+            assert other.tobytes() == results[0].tobytes()
+
+
+def test_repeated_runs_give_the_same_bits():
+    rng = np.random.default_rng(95)
+    conv = convolution(make(96, 40, (3, 3), 70, type="BINARY_WEIGHTS", beta_scaling=True))
+    source = pixels(rng, (2, 20, 21, 70), "float32")
+    bc.set_num_threads(2)
+    first = conv(source).tobytes()
+    assert all(conv(source).tobytes() == first for _ in range(10))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("type_", TYPES)
+def test_concurrent_calls_on_one_object(type_, threads):
+    """Many Python threads and several source sizes at once: plans are made while others run."""
+    bc.set_num_threads(threads)
+    rng = np.random.default_rng(97)
+    layer = make(98, 20, (3, 3), 40, type=type_, beta_scaling=True)
+    conv = convolution(layer)
+    sources = [pixels(rng, (1, 4 + k, 17 - k, 40), "float32") for k in range(9)]
+    expected = [convolution(layer)(source).tobytes() for source in sources]
+    start = threading.Barrier(8)
+
+    def work(number: int) -> int:
+        start.wait()
+        order = np.random.default_rng(number).permutation(np.tile(np.arange(9), 12))
+        return sum(conv(sources[k]).tobytes() != expected[k] for k in order)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(work, range(8))) == 0
+
+
+def test_concurrent_calls_while_the_object_changes():
+    """Settings may come from before or after a change, memory must stay sound."""
+    layer = make(99, 20, (3, 3), 40)
+    conv = convolution(layer)
+    other = make(100, 20, (3, 3), 40)
+    source = pixels(np.random.default_rng(101), (1, 9, 9, 40), "float32")
+    right = {convolution(each)(source).tobytes() for each in (layer, other)}
+    data = [convolution(each).data_source for each in (layer, other)]
+    stop = threading.Event()
+
+    def reload() -> None:
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            conv.reload_weights_and_biases(data[turn % 2])
+
+    changer = threading.Thread(target=reload)
+    changer.start()
+    try:
+        results = [conv(source).tobytes() for _ in range(300)]
+    finally:
+        stop.set()
+        changer.join()
+    assert set(results) <= right
+
+
+def test_the_gil_is_released():
+    """While a kernel runs for long, a Python thread goes on counting."""
+    conv = convolution(make(102, 128, (3, 3), 256, type="BINARY_WEIGHTS"))
+    bc.set_num_threads(1)
+    source = np.ones((1, 16, 16, 256), np.float32)
+    conv(source)
+    began = time.perf_counter()
+    conv(source)
+    once = time.perf_counter() - began
+    images = int(min(400, max(2, 0.4 / once)))  # about 0.4 s in the kernel, 25 MiB at most
+    source = np.ones((images, 16, 16, 256), np.float32)
+    out = np.empty((images, 16, 16, 128), np.float32)
+    ticks: list[float] = []
+    done = threading.Event()
+
+    def tick() -> None:
+        while not done.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(0.002)
+
+    ticker = threading.Thread(target=tick)
+    ticker.start()
+    time.sleep(0.02)
+    began = time.perf_counter()
+    conv(source, out=out)
+    ended = time.perf_counter()
+    done.set()
+    ticker.join()
+    inside = [t for t in ticks if began + 0.01 < t < ended - 0.01]
+    assert len(inside) >= 5, f"{len(inside)} ticks in {ended - began:.3f} s"
+
+
+def run_program(program: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program)],
+        cwd=os.path.dirname(__file__),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+PREPARE = """
+import os, signal, sys, threading
+import numpy as np
+import reference as ref
+from building import convolution, pixels
+import binconv as bc
+
+rng = np.random.default_rng(103)
+bc.set_num_threads(2)
+layers = [
+    ref.Layer(rng.integers(0, 2, (64, 3, 3, 64)), type=type_)
+    for type_ in ("XNOR", "BINARY_WEIGHTS")
+]
+source = pixels(rng, (2, 40, 40, 64), "float32")
+convs = [convolution(layer) for layer in layers]
+
+def child(expected):
+    signal.alarm(20)  # a child that hangs dies of it
+    same = [conv(source).tobytes() == want for conv, want in zip(convs, expected)]
+    fresh = convolution(layers[0])(source).tobytes() == expected[0]
+    bc.set_num_threads(2)
+    again = convs[1](source).tobytes() == expected[1]
+    os._exit(0 if all(same) and fresh and again else 3)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_fork_after_threads_ran():
+    program = PREPARE + textwrap.dedent(
+        """
+        expected = [conv(source).tobytes() for conv in convs]
+        for _ in range(3):
+            pid = os.fork()
+            if pid == 0:
+                child(expected)
+            _, status = os.waitpid(pid, 0)
+            assert os.waitstatus_to_exitcode(status) == 0, status
+            assert convs[0](source).tobytes() == expected[0]  # and the parent goes on
+        """
+    )
+    done = run_program(program)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_fork_while_other_threads_are_in_kernels():
+    """Locks that another thread held at the fork must not hang the child."""
+    program = PREPARE + textwrap.dedent(
+        """
+        expected = [conv(source).tobytes() for conv in convs]
+        stop = threading.Event()
+        sizes = [pixels(rng, (1, 5 + k, 6, 64), "float32") for k in range(20)]
+
+        def busy():
+            while not stop.is_set():
+                for each in sizes:
+                    convs[0](each)
+
+        threads = [threading.Thread(target=busy) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        codes = []
+        for _ in range(5):
+            pid = os.fork()
+            if pid == 0:
+                child(expected)
+            _, status = os.waitpid(pid, 0)
+            codes.append(os.waitstatus_to_exitcode(status))
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert codes == [0] * 5, codes
+        """
+    )
+    done = run_program(program, timeout=150)
+    assert done.returncode == 0, done.stderr
+
+
+def test_threads_come_and_go():
+    """Python threads that end take nothing of the package's with them."""
+    conv = convolution(make(104, 20, (3, 3), 40))
+    source = pixels(np.random.default_rng(105), (1, 30, 30, 40), "float32")
+    bc.set_num_threads(2)
+    expected = conv(source).tobytes()
+    results: list[bool] = []
+    for _ in range(30):
+        thread = threading.Thread(target=lambda: results.append(conv(source).tobytes() == expected))
+        thread.start()
+        thread.join()
+    assert results == [True] * 30
+
+
+def test_exit_while_a_daemon_thread_is_in_a_kernel():
+    program = PREPARE + textwrap.dedent(
+        """
+        def busy():
+            while True:
+                convs[0](source)
+
+        threading.Thread(target=busy, daemon=True).start()
+        convs[1](source)
+        """
+    )
+    done = run_program(program)
+    assert done.returncode == 0, done.stderr
