@@ -1,0 +1,111 @@
+"""What is built and shipped: versions that agree, and wheels and sdists with the right files."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from importlib.metadata import metadata, requires, version
+from pathlib import Path
+
+import pytest
+
+import binconv
+
+ROOT = Path(__file__).resolve().parent.parent
+needs_checkout = pytest.mark.skipif(
+    not ROOT.joinpath("setup.py").is_file(), reason="needs a checkout"
+)
+
+
+def read(name: str) -> str:
+    return ROOT.joinpath(name).read_text(encoding="utf-8")
+
+
+def project_version() -> str:
+    (found,) = re.findall(r'^version = "(.*)"$', read("pyproject.toml"), re.M)
+    return found
+
+
+@needs_checkout
+def test_versions_agree() -> None:
+    header = read("csrc/include/binconv.h")
+    numbers = [
+        re.findall(rf"#define BC_VERSION_{part} (\d+)", header)[0]
+        for part in ("MAJOR", "MINOR", "PATCH")
+    ]
+    assert ".".join(numbers) == project_version()
+    assert version("binconv") == project_version()
+    assert binconv.__version__ == project_version()
+    released = re.findall(r"^## \[([\d.]+)\]", read("CHANGELOG.md"), re.M)
+    assert not released or released[0] == project_version()
+
+
+def test_runtime_requirements() -> None:
+    needed = [line for line in requires("binconv") or [] if "extra ==" not in line]
+    assert sorted(re.split(r"[<>=!~ ]", line)[0] for line in needed) == ["numpy", "safetensors"]
+
+
+def test_metadata() -> None:
+    assert metadata("binconv")["License-Expression"] == "Apache-2.0"
+    assert metadata("binconv")["Requires-Python"] == ">=3.10"
+
+
+def test_public_names_exist() -> None:
+    assert sorted(set(binconv.__all__)) == sorted(binconv.__all__)
+    for name in binconv.__all__:
+        assert hasattr(binconv, name)
+
+
+@needs_checkout
+class TestArchives:
+    """Built as `pip install .` builds them, though with objects that are there already."""
+
+    @pytest.fixture(scope="class")
+    def folder(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        pytest.importorskip("setuptools")
+        pytest.importorskip("Cython")
+        folder = tmp_path_factory.mktemp("dist")
+        build = ["build", "--build-base", f"{folder}/build"]
+        wheel = ["bdist_wheel", "--bdist-dir", f"{folder}/bdist", "--dist-dir", str(folder)]
+        sdist = ["sdist", "--dist-dir", str(folder)]
+        subprocess.run(
+            [sys.executable, "setup.py", "-q", *build, *wheel, *sdist], cwd=ROOT, check=True
+        )
+        return folder
+
+    def test_wheel(self, folder: Path) -> None:
+        (path,) = folder.glob("*.whl")
+        with zipfile.ZipFile(path) as wheel:
+            names = set(wheel.namelist())
+        assert {name.partition("/")[0] for name in names} == {
+            "binconv",
+            f"binconv-{project_version()}.dist-info",
+        }
+        package = {
+            file.relative_to(ROOT).as_posix()
+            for pattern in ("**/*.py", "**/*.pyi", "py.typed", "data/*")
+            for file in ROOT.glob(f"binconv/{pattern}")
+            if file.is_file()
+        }
+        assert package <= names
+        rest = {name for name in names - package if name.startswith("binconv/")}
+        suffixes = (".so", ".pyd")
+        assert {name.partition(".")[0] for name in rest} == {"binconv/_core", "binconv/_kernels"}
+        assert all(name.endswith(suffixes) for name in rest)
+
+    def test_sdist(self, folder: Path) -> None:
+        (path,) = folder.glob("*.tar.gz")
+        with tarfile.open(path) as archive:
+            names = {name.partition("/")[2] for name in archive.getnames()}
+        sources = {
+            file.relative_to(ROOT).as_posix()
+            for pattern in ("csrc/**/*.[ch]", "csrc/*.def", "binconv/**/*.py*", "tests/*.py")
+            for file in ROOT.glob(pattern)
+            if file.is_file() and not file.name.endswith(".pyc")
+        }
+        assert sources <= names
+        assert {"setup.py", "pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md"} <= names
+        assert not [name for name in names if name.endswith((".so", ".o", ".pyc"))]
