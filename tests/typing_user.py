@@ -98,8 +98,7 @@ def store(conv: bc.BinaryConvolution, path: Path) -> bc.Sequential:
     copied = bc.BinaryConvolution.from_bytes(data)
     source = bc.SafetensorsDataSource(path, prefix="")
     dense = bc.BinaryFullyConnected(source, scale_value=2.0)
-    network = bc.Sequential(copied, dense)
-    return network
+    return bc.Sequential(copied, dense)
 
 
 def settings() -> tuple[str, dict[str, bool], int]:
