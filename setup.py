@@ -72,7 +72,7 @@ def base_flags(msvc: bool) -> Flags:
     if msvc:
         return Flags(["/O2", "/std:c11", "/experimental:c11atomics", "/fp:precise"], [])
     # Contraction to FMA would change results with the compiler and the instruction set.
-    return Flags(["-O3", "-std=c11", "-ffp-contract=off", "-fvisibility=hidden"], [])
+    return Flags(["-O3", "-std=c11", "-ffp-contract=off", "-fvisibility=hidden"], ["-lm"])
 
 
 def sanitizer_flags(msvc: bool) -> Flags:
