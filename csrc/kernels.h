@@ -1,0 +1,137 @@
+/* The kernel table: a struct made from kernels.def. Contracts are there. */
+#ifndef BC_KERNELS_H
+#define BC_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "binconv.h"
+
+/* How far past their end padded arrays may be read, and the most channels of one epilogue call. */
+enum { BC_SLACK = 64, BC_EPILOGUE_CHANNELS = 64 };
+
+typedef struct bc_widen_args {
+    const void *source;
+    size_t count;
+    float *destination;
+} bc_widen_args;
+
+typedef struct bc_pack_args {
+    const float *source;
+    ptrdiff_t source_stride;
+    size_t pixels, channels;
+    const float *bias, *scale; /* [channels], or both NULL */
+    uint64_t *words;
+    ptrdiff_t words_stride;
+    float *abs_sum; /* [pixels] or NULL */
+} bc_pack_args;
+
+typedef struct bc_terms_args {
+    const float *source;
+    ptrdiff_t source_stride;
+    size_t pixels, channels;
+    const float *bias, *scale; /* [channels], or both NULL */
+    float *destination;
+    ptrdiff_t destination_stride;
+    float *abs_sum; /* [pixels] or NULL */
+} bc_terms_args;
+
+typedef struct bc_slice_args {
+    const uint64_t *source;
+    ptrdiff_t source_stride;
+    size_t pixels, first_bit, bits;
+    uint64_t *destination;
+    ptrdiff_t destination_stride;
+} bc_slice_args;
+
+typedef struct bc_xorpop_weights_args {
+    const uint32_t *weights; /* [filters][taps][ceil(channels / 32)], dirty past the last channel */
+    size_t filters, taps, channels;
+    void *blocks;
+} bc_xorpop_weights_args;
+
+typedef struct bc_xorpop_args {
+    const uint64_t *source;
+    ptrdiff_t source_stride;
+    const ptrdiff_t *tap_offset;
+    size_t taps, words;
+    const void *weights; /* `blocks` blocks */
+    size_t pixels, blocks;
+    int32_t *counts;
+    size_t counts_stride;
+} bc_xorpop_args;
+
+typedef struct bc_window_popcount_args {
+    const uint64_t *source;
+    ptrdiff_t source_stride;
+    const ptrdiff_t *tap_offset;
+    size_t taps, words, pixels;
+    int32_t *counts;
+} bc_window_popcount_args;
+
+typedef struct bc_signsum_weights_args {
+    const uint32_t *weights; /* [filters][rows][width][ceil(channels / 32)], dirty past the last channel */
+    size_t filters, rows, width, channels;
+    void *blocks;
+} bc_signsum_weights_args;
+
+typedef struct bc_signsum_args {
+    const float *source;
+    ptrdiff_t source_stride;
+    const ptrdiff_t *row_offset;
+    size_t rows, run;
+    const void *weights; /* block b begins at weights + b * block_stride_bytes */
+    size_t block_stride_bytes;
+    size_t pixels, blocks;
+    float *sums;
+    size_t sums_stride;
+    int accumulate;
+} bc_signsum_args;
+
+typedef struct bc_window_sum_args {
+    const float *source;
+    ptrdiff_t source_stride;
+    const ptrdiff_t *tap_offset;
+    size_t taps, pixels;
+    float divisor;
+    float *sums;
+} bc_window_sum_args;
+
+typedef struct bc_epilogue_args {
+    const int32_t *counts; /* one of these two, the other NULL */
+    const float *sums;
+    size_t row_stride; /* elements between pixels of counts or sums */
+    size_t pixels, channels;
+    const int32_t *channel_base; /* [channels], counts only */
+    const int32_t *pixel_base;   /* [pixels], or NULL for 0 */
+    unsigned count_shift, sum_shift;
+    const float *scale, *bias; /* [channels] */
+    const float *beta;         /* [pixels], or NULL for no multiplication */
+    bc_neuron neuron;          /* a_terms: [channels] */
+    bc_format format;
+    void *destination;           /* the first pixel: its first channel, or for BC_BITS its first word */
+    ptrdiff_t destination_stride; /* in floats, halves or words */
+    size_t destination_bit;
+    const float *pack_bias, *pack_scale; /* [channels], or both NULL; BC_BITS only */
+} bc_epilogue_args;
+
+typedef struct bc_unpack_args {
+    const uint64_t *words;
+    size_t pixels, channels;
+    int8_t *values;
+} bc_unpack_args;
+
+typedef struct bc_kernels {
+#define BC_KERNEL(name, arguments) void (*name)(const arguments *args);
+#define BC_CONSTANT(name) size_t name;
+#include "kernels.def"
+#undef BC_KERNEL
+#undef BC_CONSTANT
+} bc_kernels;
+
+/* One for each instruction set: what it improves; the slots it leaves empty come from the one below. */
+extern const bc_kernels bc_kernels_scalar;
+extern const bc_kernels bc_kernels_avx2;
+extern const bc_kernels bc_kernels_avx512vpopcnt;
+
+#endif

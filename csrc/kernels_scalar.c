@@ -1,0 +1,258 @@
+/* Portable C for every slot: what other instruction sets are laid over and checked against. The word layouts that it
+ * brings are shared by any family that does not need another. */
+#include <math.h>
+
+#include "bits.h"
+#include "kernels.h"
+
+/* ---- float16 -------------------------------------------------------------------------------------- */
+
+static inline float half_to_float(uint16_t half) {
+    const uint32_t sign = (uint32_t)(half & 0x8000) << 16;
+    const uint32_t exponent = half >> 10 & 0x1f, fraction = half & 0x3ff;
+    if (exponent == 0x1f) return bc_bits_float(sign | 0x7f800000 | fraction << 13);
+    if (exponent) return bc_bits_float(sign | (exponent + 112) << 23 | fraction << 13);
+    const float magnitude = (float)fraction * 0x1p-24f; /* zeros and subnormals, exactly */
+    return sign ? -magnitude : magnitude;
+}
+
+static inline uint16_t float_to_half(float value) {
+    const uint32_t bits = bc_float_bits(value);
+    const uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
+    const uint32_t first_inf = 0x477ff000 /* 65520, which rounds to infinity */, first_normal = 0x38800000;
+    if (magnitude > 0x7f800000) return (uint16_t)(sign | 0x7e00 | (magnitude >> 13 & 0x3ff));
+    if (magnitude >= first_inf) return (uint16_t)(sign | 0x7c00);
+    if (magnitude < first_normal) {
+        /* Adding 0.5 puts float16's last subnormal place into float32's last, so that the addition rounds. */
+        const uint32_t sum = bc_float_bits(bc_bits_float(magnitude) + 0.5f);
+        return (uint16_t)(sign | (sum - 0x3f000000));
+    }
+    const uint32_t to_even = (magnitude >> 13 & 1) + 0xfff;
+    return (uint16_t)(sign | (magnitude + to_even - (112u << 23)) >> 13);
+}
+
+/* ---- Reading the source --------------------------------------------------------------------------- */
+
+static void widen_f16(const bc_widen_args *args) {
+    const uint16_t *source = args->source;
+    for (size_t i = 0; i < args->count; i++) args->destination[i] = half_to_float(source[i]);
+}
+
+static void widen_u8(const bc_widen_args *args) {
+    const uint8_t *source = args->source;
+    for (size_t i = 0; i < args->count; i++) args->destination[i] = (float)source[i] / 255.0f;
+}
+
+static inline float apply_terms(float value, const float *bias, const float *scale, size_t channel) {
+    return bias ? (value + bias[channel]) * scale[channel] : value;
+}
+
+static void pack_f32(const bc_pack_args *args) {
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        uint64_t *words = args->words + (ptrdiff_t)pixel * args->words_stride;
+        float abs_sum = 0.0f;
+        uint64_t word = 0;
+        for (size_t c = 0; c < args->channels; c++) {
+            const float v = apply_terms(source[c], args->bias, args->scale, c);
+            abs_sum += fabsf(v);
+            word |= (uint64_t)!(v < 0.0f) << c % 64;
+            if (c % 64 == 63 || c + 1 == args->channels) {
+                words[c / 64] = word;
+                word = 0;
+            }
+        }
+        if (args->abs_sum) args->abs_sum[pixel] += abs_sum;
+    }
+}
+
+static void terms_f32(const bc_terms_args *args) {
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        float *destination = args->destination + (ptrdiff_t)pixel * args->destination_stride;
+        float abs_sum = 0.0f;
+        for (size_t c = 0; c < args->channels; c++) {
+            destination[c] = apply_terms(source[c], args->bias, args->scale, c);
+            abs_sum += fabsf(destination[c]);
+        }
+        if (args->abs_sum) args->abs_sum[pixel] += abs_sum;
+    }
+}
+
+static void slice_bits(const bc_slice_args *args) {
+    const size_t words = (args->bits + 63) / 64, shift = args->first_bit % 64;
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const uint64_t *source = args->source + (ptrdiff_t)pixel * args->source_stride + args->first_bit / 64;
+        uint64_t *destination = args->destination + (ptrdiff_t)pixel * args->destination_stride;
+        for (size_t k = 0; k < words; k++) {
+            const size_t left = args->bits - 64 * k, wanted = left < 64 ? left : 64;
+            uint64_t word = source[k] >> shift;
+            if (shift && wanted > 64 - shift) word |= source[k + 1] << (64 - shift);
+            destination[k] = word & bc_low_bits(wanted);
+        }
+    }
+}
+
+/* ---- XNOR: blocks of 8 filters, [block][tap][word][8] uint64 -------------------------------------- */
+
+enum { XOR_LANES = 8 };
+
+static uint64_t filter_word(const uint32_t *words, size_t word, size_t channels) {
+    const size_t left = channels - 64 * word;
+    uint64_t bits = words[2 * word];
+    if (left > 32) bits |= (uint64_t)words[2 * word + 1] << 32;
+    return bits & bc_low_bits(left);
+}
+
+static void xorpop_weights(const bc_xorpop_weights_args *args) {
+    const size_t words = (args->channels + 63) / 64, mps_words = (args->channels + 31) / 32;
+    const size_t blocks = (args->filters + XOR_LANES - 1) / XOR_LANES;
+    uint64_t *out = args->blocks;
+    for (size_t block = 0; block < blocks; block++)
+        for (size_t tap = 0; tap < args->taps; tap++)
+            for (size_t word = 0; word < words; word++)
+                for (size_t lane = 0; lane < XOR_LANES; lane++) {
+                    const size_t filter = block * XOR_LANES + lane;
+                    const uint32_t *tap_words = args->weights + (filter * args->taps + tap) * mps_words;
+                    *out++ = filter < args->filters ? filter_word(tap_words, word, args->channels) : 0;
+                }
+}
+
+static void xorpop(const bc_xorpop_args *args) {
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const uint64_t *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        const uint64_t *weights = args->weights;
+        for (size_t block = 0; block < args->blocks; block++) {
+            uint64_t sums[XOR_LANES] = {0};
+            for (size_t tap = 0; tap < args->taps; tap++)
+                for (size_t k = 0; k < args->words; k++, weights += XOR_LANES) {
+                    const uint64_t word = source[args->tap_offset[tap] + (ptrdiff_t)k];
+                    for (size_t lane = 0; lane < XOR_LANES; lane++)
+                        sums[lane] += bc_popcount64(word ^ weights[lane]);
+                }
+            int32_t *counts = args->counts + pixel * args->counts_stride + block * XOR_LANES;
+            for (size_t lane = 0; lane < XOR_LANES; lane++) counts[lane] = (int32_t)sums[lane];
+        }
+    }
+}
+
+static void window_popcount(const bc_window_popcount_args *args) {
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const uint64_t *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        uint64_t count = 0;
+        for (size_t tap = 0; tap < args->taps; tap++)
+            for (size_t k = 0; k < args->words; k++)
+                count += bc_popcount64(source[args->tap_offset[tap] + (ptrdiff_t)k]);
+        args->counts[pixel] = (int32_t)count;
+    }
+}
+
+/* ---- BINARY_WEIGHTS: blocks of 16 filters, [block][row][word][16] uint32, input 32k+b of a run is bit b of
+ * word k -------------------------------------------------------------------------------------------- */
+
+enum { SIGN_LANES = 16 };
+
+static void signsum_weights(const bc_signsum_weights_args *args) {
+    const size_t run = args->width * args->channels, words = (run + 31) / 32;
+    const size_t mps_words = (args->channels + 31) / 32;
+    const size_t blocks = (args->filters + SIGN_LANES - 1) / SIGN_LANES;
+    uint32_t *out = args->blocks;
+    memset(out, 0, blocks * args->rows * words * SIGN_LANES * sizeof *out);
+    for (size_t filter = 0; filter < args->filters; filter++)
+        for (size_t row = 0; row < args->rows; row++) {
+            uint32_t *run_words = out + ((filter / SIGN_LANES * args->rows + row) * words) * SIGN_LANES +
+                                  filter % SIGN_LANES;
+            for (size_t tap = 0; tap < args->width; tap++) {
+                const uint32_t *tap_words =
+                    args->weights + ((filter * args->rows + row) * args->width + tap) * mps_words;
+                for (size_t c = 0; c < args->channels; c++) {
+                    const size_t input = tap * args->channels + c;
+                    run_words[input / 32 * SIGN_LANES] |= (tap_words[c / 32] >> c % 32 & 1) << input % 32;
+                }
+            }
+        }
+}
+
+/* v where the bit is 1, -v where it is 0. */
+static inline float with_sign(float v, uint32_t bit) { return bc_bits_float(bc_float_bits(v) ^ (~bit << 31)); }
+
+static void signsum(const bc_signsum_args *args) {
+    const size_t words = (args->run + 31) / 32;
+    for (size_t pixel = 0; pixel < args->pixels; pixel++)
+        for (size_t block = 0; block < args->blocks; block++) {
+            const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+            const uint32_t *weights =
+                (const uint32_t *)((const char *)args->weights + block * args->block_stride_bytes);
+            float *sums = args->sums + pixel * args->sums_stride + block * SIGN_LANES;
+            float total[SIGN_LANES] = {0};
+            for (size_t row = 0; row < args->rows; row++)
+                for (size_t input = 0; input < args->run; input += 4) {
+                    const float *inputs = source + args->row_offset[row] + input;
+                    const uint32_t *lanes = weights + (row * words + input / 32) * SIGN_LANES;
+                    float v[4] = {0};
+                    const size_t present = args->run - input < 4 ? args->run - input : 4;
+                    for (size_t i = 0; i < present; i++) v[i] = inputs[i];
+                    for (size_t lane = 0; lane < SIGN_LANES; lane++) {
+                        const uint32_t bits = lanes[lane] >> input % 32;
+                        total[lane] += (with_sign(v[0], bits) + with_sign(v[1], bits >> 1)) +
+                                       (with_sign(v[2], bits >> 2) + with_sign(v[3], bits >> 3));
+                    }
+                }
+            for (size_t lane = 0; lane < SIGN_LANES; lane++)
+                sums[lane] = args->accumulate ? sums[lane] + total[lane] : total[lane];
+        }
+}
+
+static void window_sum(const bc_window_sum_args *args) {
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        float sum = 0.0f;
+        for (size_t tap = 0; tap < args->taps; tap++) sum += source[args->tap_offset[tap]];
+        args->sums[pixel] = sum / args->divisor;
+    }
+}
+
+/* ---- Epilogue ------------------------------------------------------------------------------------- */
+
+static inline void narrow_lanes(const float *y, uint16_t *halves) {
+    for (size_t lane = 0; lane < 16; lane++) halves[lane] = float_to_half(y[lane]);
+}
+
+static inline uint64_t nonnegative_lanes(const float *y) {
+    uint64_t bits = 0;
+    for (size_t lane = 0; lane < 16; lane++) bits |= (uint64_t)!(y[lane] < 0.0f) << lane;
+    return bits;
+}
+
+#include "epilogue_template.h"
+
+/* ---- Bits to values ------------------------------------------------------------------------------- */
+
+static void unpack_i8(const bc_unpack_args *args) {
+    const size_t words = (args->channels + 63) / 64;
+    for (size_t pixel = 0; pixel < args->pixels; pixel++)
+        for (size_t c = 0; c < args->channels; c++) {
+            const uint64_t bit = args->words[pixel * words + c / 64] >> c % 64 & 1;
+            args->values[pixel * args->channels + c] = bit ? 1 : -1;
+        }
+}
+
+const bc_kernels bc_kernels_scalar = {
+    .widen_f16 = widen_f16,
+    .widen_u8 = widen_u8,
+    .pack_f32 = pack_f32,
+    .terms_f32 = terms_f32,
+    .slice_bits = slice_bits,
+    .xorpop_block_filters = XOR_LANES,
+    .xorpop_block_word_bytes = XOR_LANES * sizeof(uint64_t),
+    .xorpop_weights = xorpop_weights,
+    .xorpop = xorpop,
+    .window_popcount = window_popcount,
+    .signsum_block_filters = SIGN_LANES,
+    .signsum_block_word_bytes = SIGN_LANES * sizeof(uint32_t),
+    .signsum_weights = signsum_weights,
+    .signsum = signsum,
+    .window_sum = window_sum,
+    .epilogue = epilogue,
+    .unpack_i8 = unpack_i8,
+};

@@ -1,0 +1,37 @@
+/* A layer: checked configuration, weights in the kernel family's layout, terms padded for the kernels. */
+#ifndef BC_LAYER_H
+#define BC_LAYER_H
+
+#include "kernels.h"
+
+struct bc_layer {
+    const bc_kernels *kernels;
+    bc_type type;
+    int beta_scaling;
+    size_t input_channels, output_channels, groups;
+    size_t group_inputs, group_outputs;
+    size_t kernel_height, kernel_width, stride_y, stride_x, dilation_y, dilation_x;
+    size_t subpixel_factor;
+    bc_neuron neuron; /* a_terms unused: see below */
+
+    /* Filters come in blocks; each group is padded to whole blocks, and arrays over filters are laid out
+     * [groups][group_filters] with BC_SLACK elements past the end. */
+    size_t block_filters, block_bytes, group_blocks, group_filters;
+    size_t words; /* 64-bit words of one tap in one group; or for BINARY_WEIGHTS 32-bit words of a row's run */
+    void *blocks;
+    float *scale, *bias, *a_terms /* PRELU only */;
+    float *input_bias, *input_scale; /* [input_channels], or both NULL */
+
+    /* XNOR and AND: [kernel_height + 1][kernel_width + 1][groups * group_filters] sums of weight bits over taps
+     * above and left, so that four look-ups give the weight bits of any rectangle of taps. */
+    int32_t *weight_bits;
+};
+
+static inline int bc_layer_is_binary(const bc_layer *layer) { return layer->type != BC_BINARY_WEIGHTS; }
+
+/* The corner (i, j) of weight_bits. */
+static inline const int32_t *bc_layer_weight_bits(const bc_layer *layer, size_t i, size_t j) {
+    return layer->weight_bits + (i * (layer->kernel_width + 1) + j) * layer->groups * layer->group_filters;
+}
+
+#endif

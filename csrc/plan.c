@@ -1,0 +1,371 @@
+#include "plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "sizes.h"
+
+/* Pixels of a tile: enough to reuse a block's weights from L1, few enough that sums stay there. A multiple of 7, 4 and
+ * 8, so that tiles of kernels that are built for any of these end without a rest. */
+enum { TILE_PIXELS = 56 };
+
+/* Filters of a chunk: sums of a tile are TILE_PIXELS x this. Bits are written a word at a time, which wants 64. */
+enum { CHUNK_FILTERS = 32, CHUNK_FILTERS_WIDE = 64 };
+
+enum { WINDOW_BYTES = 512 * 1024, STAGING_FLOATS = 2048, ALIGNMENT = 64 };
+
+/* Multiply-adds that are worth a thread of their own: some 20 us, several times what waking a thread costs. */
+static const double THREAD_BIT_OPERATIONS = 8e6, THREAD_FLOAT_OPERATIONS = 1e6;
+
+/* ---- Checks --------------------------------------------------------------------------------------- */
+
+static bc_status check_image(const bc_image *image) {
+    const size_t sizes[] = {image->images, image->height, image->width, image->channels};
+    size_t elements = sizeof(float);
+    for (size_t i = 0; i < 4; i++) {
+        if (sizes[i] > BC_MAX_SIZE) return BC_SIZE_OVERFLOW;
+        if (sizes[i] && !bc_multiply(&elements, sizes[i])) return BC_SIZE_OVERFLOW;
+    }
+    return BC_OK;
+}
+
+static int span_fits(size_t first, size_t count, size_t total) {
+    return first <= total && count <= total - first;
+}
+
+static bc_status check_config(const bc_layer *layer, const bc_plan_config *config) {
+    const bc_image *source = &config->source, *destination = &config->destination;
+    if (source->format < BC_FLOAT32 || source->format > BC_BITS) return BC_INVALID_ARGUMENT;
+    if (source->format == BC_BITS && (!bc_layer_is_binary(layer) || layer->beta_scaling))
+        return BC_INVALID_ARGUMENT;
+    if (destination->format != BC_FLOAT32 && destination->format != BC_FLOAT16 &&
+        destination->format != BC_BITS)
+        return BC_INVALID_ARGUMENT;
+    bc_status status = check_image(source);
+    if (status == BC_OK) status = check_image(destination);
+    if (status != BC_OK) return status;
+
+    const size_t subpixels = layer->subpixel_factor * layer->subpixel_factor;
+    if (!span_fits(config->source_channel_offset, layer->input_channels, source->channels) ||
+        !span_fits(config->destination_channel_offset, layer->output_channels / subpixels,
+                   destination->channels) ||
+        !span_fits(config->source_first_image, config->images, source->images) ||
+        !span_fits(config->destination_first_image, config->images, destination->images) ||
+        !span_fits(config->clip_y, config->clip_height, destination->height) ||
+        !span_fits(config->clip_x, config->clip_width, destination->width))
+        return BC_INVALID_ARGUMENT;
+    if (config->edge_mode < BC_EDGE_ZERO ||
+        (config->edge_mode > BC_EDGE_CONSTANT && config->edge_mode != BC_EDGE_EXCLUDE))
+        return BC_INVALID_ARGUMENT;
+    if ((config->pack_bias == NULL) != (config->pack_scale == NULL)) return BC_INVALID_ARGUMENT;
+    if (config->pack_bias && destination->format != BC_BITS) return BC_INVALID_ARGUMENT;
+    return BC_OK;
+}
+
+/* ---- Parts ---------------------------------------------------------------------------------------- */
+
+static bc_status make_slots(bc_plan *plan) {
+    const bc_layer *layer = plan->layer;
+    const bc_plan_config *config = &plan->config;
+    const bc_slots_config rows = {plan->out_height,   config->source.height, layer->kernel_height,
+                                  layer->dilation_y,  layer->stride_y,       config->offset_y,
+                                  config->edge_mode,  0};
+    const bc_slots_config columns = {plan->out_width,   config->source.width, layer->kernel_width,
+                                     layer->dilation_x, layer->stride_x,      config->offset_x,
+                                     config->edge_mode, !bc_layer_is_binary(layer)};
+    const bc_status status = bc_slots_create(&rows, &plan->rows);
+    return status == BC_OK ? bc_slots_create(&columns, &plan->columns) : status;
+}
+
+/* v of a pixel off the source, packed or as it is. */
+static bc_status make_off_source_pixel(bc_plan *plan) {
+    const bc_layer *layer = plan->layer;
+    const size_t channels = layer->input_channels;
+    const bc_edge_mode mode = plan->config.edge_mode;
+    const float edge = mode == BC_EDGE_CONSTANT ? plan->config.edge_constant : 0.0f;
+    float *values = malloc(channels * sizeof *values);
+    if (!values) return BC_OUT_OF_MEMORY;
+    for (size_t c = 0; c < channels; c++) values[c] = edge;
+    plan->off_source_values = values;
+
+    if (bc_layer_is_binary(layer)) {
+        plan->off_source_words = calloc(plan->pixel_elements, sizeof *plan->off_source_words);
+        if (!plan->off_source_words) return BC_OUT_OF_MEMORY;
+        if (mode == BC_EDGE_EXCLUDE) return BC_OK;
+        for (size_t group = 0; group < layer->groups; group++) {
+            const size_t first = group * layer->group_inputs;
+            layer->kernels->pack_f32(&(bc_pack_args){
+                .source = values + first,
+                .pixels = 1,
+                .channels = layer->group_inputs,
+                .bias = layer->input_bias ? layer->input_bias + first : NULL,
+                .scale = layer->input_bias ? layer->input_scale + first : NULL,
+                .words = plan->off_source_words + group * layer->words,
+            });
+        }
+    } else if (mode != BC_EDGE_EXCLUDE && layer->input_bias) {
+        float *terms = malloc(channels * sizeof *terms);
+        if (!terms) return BC_OUT_OF_MEMORY;
+        layer->kernels->terms_f32(&(bc_terms_args){.source = values,
+                                                   .pixels = 1,
+                                                   .channels = channels,
+                                                   .bias = layer->input_bias,
+                                                   .scale = layer->input_scale,
+                                                   .destination = terms});
+        memcpy(values, terms, channels * sizeof *values);
+        free(terms);
+    }
+    return BC_OK;
+}
+
+static bc_status copy_pack_terms(bc_plan *plan) {
+    if (!plan->config.pack_bias) return BC_OK;
+    const size_t subpixels = plan->layer->subpixel_factor * plan->layer->subpixel_factor;
+    const size_t channels = plan->layer->output_channels / subpixels;
+    const float *from[] = {plan->config.pack_bias, plan->config.pack_scale};
+    plan->config.pack_bias = plan->config.pack_scale = NULL; /* so that failure frees nothing of the caller's */
+    float *copies[2];
+    for (int i = 0; i < 2; i++) {
+        copies[i] = calloc(channels + BC_SLACK, sizeof(float));
+        if (!copies[i]) {
+            if (i) free(copies[0]);
+            return BC_OUT_OF_MEMORY;
+        }
+        memcpy(copies[i], from[i], channels * sizeof(float));
+    }
+    plan->config.pack_bias = copies[0];
+    plan->config.pack_scale = copies[1];
+    return BC_OK;
+}
+
+/* How far a tile's window reaches along one axis. */
+static size_t window_slots(const bc_slots *slots, size_t destinations) {
+    return (destinations - 1) * slots->stride + (slots->taps - 1) * slots->dilation + 1;
+}
+
+static double window_bytes(const bc_plan *plan) {
+    return (double)window_slots(&plan->rows, plan->tile_height) *
+           (double)window_slots(&plan->columns, plan->tile_width) * (double)plan->tile_images *
+           (double)plan->layer->input_channels * sizeof(float);
+}
+
+/* Equal parts of at most `most`. */
+static size_t even_part(size_t total, size_t most) {
+    return bc_divide_up(total, bc_divide_up(total, most ? most : 1));
+}
+
+static void choose_tiles(bc_plan *plan) {
+    plan->tile_width = plan->out_width <= TILE_PIXELS ? plan->out_width : TILE_PIXELS;
+    plan->tile_height = plan->tile_images = 1;
+    if (plan->tile_width == plan->out_width)
+        plan->tile_height = even_part(plan->out_height, TILE_PIXELS / plan->tile_width);
+    if (plan->tile_width == plan->out_width && plan->tile_height == plan->out_height)
+        plan->tile_images =
+            even_part(plan->config.images, TILE_PIXELS / (plan->tile_width * plan->tile_height));
+
+    if (!bc_layer_is_binary(plan->layer)) {
+        size_t *parts[] = {&plan->tile_images, &plan->tile_height, &plan->tile_width};
+        for (int i = 0; i < 3; i++)
+            while (*parts[i] > 1 && window_bytes(plan) > WINDOW_BYTES) *parts[i] = (*parts[i] + 1) / 2;
+        plan->window_height = window_slots(&plan->rows, plan->tile_height);
+        plan->window_width = window_slots(&plan->columns, plan->tile_width);
+    }
+    plan->tiles_images = bc_divide_up(plan->config.images, plan->tile_images);
+    plan->tiles_y = bc_divide_up(plan->out_height, plan->tile_height);
+    plan->tiles_x = bc_divide_up(plan->out_width, plan->tile_width);
+}
+
+/* Whether two chunks write into one word of a packed destination, so that one thread must do both. */
+static int chunks_share_words(const bc_plan *plan) {
+    const bc_layer *layer = plan->layer;
+    if (plan->config.destination.format != BC_BITS) return 0;
+    const size_t channels =
+        layer->output_channels / (layer->subpixel_factor * layer->subpixel_factor);
+    const size_t chunk = plan->chunk_blocks * layer->block_filters;
+    for (size_t group = 0; group < layer->groups; group++)
+        for (size_t filter = 0; filter < layer->group_outputs; filter += chunk) {
+            const size_t channel = (group * layer->group_outputs + filter) % channels;
+            if (channel && (plan->config.destination_channel_offset + channel) % 64) return 1;
+        }
+    return 0;
+}
+
+static bc_status choose_units(bc_plan *plan) {
+    const bc_layer *layer = plan->layer;
+    const int wide = plan->config.destination.format == BC_BITS || !bc_layer_is_binary(layer);
+    const size_t filters = wide ? CHUNK_FILTERS_WIDE : CHUNK_FILTERS;
+    plan->chunk_blocks = bc_min(filters / layer->block_filters, layer->group_blocks);
+    plan->group_chunks = bc_divide_up(layer->group_blocks, plan->chunk_blocks);
+    plan->unit_chunk = chunks_share_words(plan) ? bc_plan_chunks(plan) : 1;
+    plan->units = 1;
+    if (!bc_multiply(&plan->units, plan->tiles_images) || !bc_multiply(&plan->units, plan->tiles_y) ||
+        !bc_multiply(&plan->units, plan->tiles_x) || !bc_multiply(&plan->units, bc_plan_chunks(plan)))
+        return BC_SIZE_OVERFLOW;
+    return BC_OK;
+}
+
+static bc_status make_tap_offsets(bc_plan *plan) {
+    const bc_layer *layer = plan->layer;
+    const size_t height = layer->kernel_height, width = layer->kernel_width;
+    const int binary = bc_layer_is_binary(layer);
+    const size_t row_slots = binary ? plan->columns.count : plan->window_width;
+    plan->tap_offset = malloc(height * width * sizeof *plan->tap_offset);
+    plan->tap_offset_abs = malloc(height * width * sizeof *plan->tap_offset_abs);
+    plan->row_offset = malloc(height * sizeof *plan->row_offset);
+    if (!plan->tap_offset || !plan->tap_offset_abs || !plan->row_offset) return BC_OUT_OF_MEMORY;
+    for (size_t i = 0; i < height; i++) {
+        plan->row_offset[i] = (ptrdiff_t)(i * plan->rows.dilation * row_slots * plan->pixel_elements);
+        for (size_t j = 0; j < width; j++) {
+            const size_t slot = i * plan->rows.dilation * row_slots + j * plan->columns.dilation;
+            plan->tap_offset_abs[i * width + j] = (ptrdiff_t)slot;
+            plan->tap_offset[i * width + j] = (ptrdiff_t)(slot * plan->pixel_elements);
+        }
+    }
+    return BC_OK;
+}
+
+/* ---- Workspace ------------------------------------------------------------------------------------ */
+
+static int add_part(size_t *bytes, size_t *at, size_t elements, size_t element_bytes) {
+    *at = *bytes;
+    if (!bc_multiply(&elements, element_bytes)) return 0;
+    const size_t end = *bytes + bc_round_up(elements, ALIGNMENT);
+    if (end < *bytes || end > (size_t)PTRDIFF_MAX) return 0;
+    *bytes = end;
+    return 1;
+}
+
+static bc_status lay_out_workspace(bc_plan *plan) {
+    const bc_layer *layer = plan->layer;
+    const int binary = bc_layer_is_binary(layer);
+    bc_workspace_layout *layout = &plan->layout;
+    const size_t tile_pixels = plan->tile_images * plan->tile_height * plan->tile_width;
+    const size_t chunk_filters = plan->chunk_blocks * layer->block_filters;
+
+    size_t pixels = binary ? plan->config.images : 0;
+    if (!bc_multiply(&pixels, plan->rows.count) || !bc_multiply(&pixels, plan->columns.count))
+        return BC_SIZE_OVERFLOW;
+    size_t elements = pixels;
+    if (!bc_multiply(&elements, plan->pixel_elements)) return BC_SIZE_OVERFLOW;
+    size_t bytes = 0, unused;
+    if (!add_part(&bytes, &unused, elements, sizeof(uint64_t)) ||
+        !add_part(&bytes, &layout->abs_plane, layer->beta_scaling ? pixels : 0, sizeof(float)))
+        return BC_SIZE_OVERFLOW;
+    layout->shared_bytes = bytes;
+
+    size_t window = binary ? 0 : layer->input_channels;
+    if (!bc_multiply(&window, plan->tile_images) || !bc_multiply(&window, plan->window_height) ||
+        !bc_multiply(&window, plan->window_width))
+        return BC_SIZE_OVERFLOW;
+    const size_t abs_window =
+        binary || !layer->beta_scaling ? 0 : plan->tile_images * plan->window_height * plan->window_width;
+    const int staged = plan->config.source.format == BC_FLOAT16 || plan->config.source.format == BC_UNORM8;
+    plan->staging_floats = !staged                                 ? 0
+                           : layer->input_channels > STAGING_FLOATS ? layer->input_channels
+                                                                    : STAGING_FLOATS;
+    bytes = 0;
+    if (!add_part(&bytes, &layout->sums, tile_pixels * chunk_filters + BC_SLACK, sizeof(float)) ||
+        !add_part(&bytes, &layout->pixel_base, tile_pixels, sizeof(int32_t)) ||
+        !add_part(&bytes, &layout->beta, tile_pixels, sizeof(float)) ||
+        !add_part(&bytes, &layout->channel_base, BC_EPILOGUE_CHANNELS + BC_SLACK, sizeof(int32_t)) ||
+        !add_part(&bytes, &layout->staging, plan->staging_floats, sizeof(float)) ||
+        !add_part(&bytes, &layout->window, window, sizeof(float)) ||
+        !add_part(&bytes, &layout->abs_window, abs_window, sizeof(float)))
+        return BC_SIZE_OVERFLOW;
+    layout->slice_bytes = bytes;
+    return BC_OK;
+}
+
+size_t bc_plan_workspace_bytes(const bc_plan *plan, size_t threads) {
+    if (plan->empty) return 0;
+    size_t bytes = plan->layout.slice_bytes;
+    if (!bc_multiply(&bytes, threads ? threads : 1)) return SIZE_MAX;
+    if (bytes > SIZE_MAX - plan->layout.shared_bytes - ALIGNMENT) return SIZE_MAX;
+    return bytes + plan->layout.shared_bytes + ALIGNMENT;
+}
+
+size_t bc_plan_threads(const bc_plan *plan, size_t limit) {
+    if (plan->empty || limit <= 1) return 1;
+    const bc_layer *layer = plan->layer;
+    const double operations = (double)plan->config.images * (double)plan->out_height *
+                              (double)plan->out_width * (double)layer->kernel_height *
+                              (double)layer->kernel_width * (double)layer->group_inputs *
+                              (double)layer->output_channels;
+    const double each = bc_layer_is_binary(layer) ? THREAD_BIT_OPERATIONS : THREAD_FLOAT_OPERATIONS;
+    const double worth = operations / each;
+    const size_t pieces = bc_divide_up(plan->units, plan->unit_chunk);
+    size_t threads = bc_min(limit, pieces);
+    if (worth < (double)threads) threads = (size_t)worth;
+    return threads ? threads : 1;
+}
+
+/* ---- The interface -------------------------------------------------------------------------------- */
+
+static bc_status fill_plan(bc_plan *plan) {
+    const bc_layer *layer = plan->layer;
+    const bc_plan_config *config = &plan->config;
+    plan->out_height = bc_divide_up(config->clip_height, layer->subpixel_factor);
+    plan->out_width = bc_divide_up(config->clip_width, layer->subpixel_factor);
+    plan->empty = !config->images || !plan->out_height || !plan->out_width;
+    bc_status status = copy_pack_terms(plan);
+    if (status != BC_OK || plan->empty) return status;
+
+    plan->pixel_elements =
+        bc_layer_is_binary(layer) ? layer->groups * layer->words : layer->group_inputs;
+    status = make_slots(plan);
+    if (status != BC_OK) return status;
+    choose_tiles(plan);
+    status = choose_units(plan);
+    if (status == BC_OK) status = lay_out_workspace(plan);
+    if (status == BC_OK) status = make_tap_offsets(plan);
+    if (status == BC_OK) status = make_off_source_pixel(plan);
+    if (status != BC_OK) return status;
+
+    plan->excludes = layer->type == BC_XNOR && config->edge_mode == BC_EDGE_EXCLUDE &&
+                     (plan->rows.any_off || plan->columns.any_off);
+    const size_t window_bits = layer->kernel_height * layer->kernel_width * layer->group_inputs;
+    for (size_t c = 0; c < sizeof plan->full_base / sizeof plan->full_base[0]; c++)
+        plan->full_base[c] = (int32_t)window_bits;
+    return BC_OK;
+}
+
+bc_status bc_plan_create(const bc_layer *layer, const bc_plan_config *config, bc_plan **plan) {
+    if (!layer || !config || !plan) return BC_INVALID_ARGUMENT;
+    bc_status status = check_config(layer, config);
+    if (status != BC_OK) return status;
+    bc_plan *created = calloc(1, sizeof *created);
+    if (!created) return BC_OUT_OF_MEMORY;
+    created->layer = layer;
+    created->config = *config;
+    status = fill_plan(created);
+    if (status != BC_OK) {
+        bc_plan_destroy(created);
+        return status;
+    }
+    *plan = created;
+    return BC_OK;
+}
+
+void bc_plan_destroy(bc_plan *plan) {
+    if (!plan) return;
+    bc_slots_free(&plan->rows);
+    bc_slots_free(&plan->columns);
+    free((void *)plan->config.pack_bias);
+    free((void *)plan->config.pack_scale);
+    free(plan->tap_offset);
+    free(plan->tap_offset_abs);
+    free(plan->row_offset);
+    free(plan->off_source_words);
+    free(plan->off_source_values);
+    free(plan);
+}
+
+bc_tile bc_plan_tile(const bc_plan *plan, size_t index) {
+    const size_t x = index % plan->tiles_x, rest = index / plan->tiles_x;
+    const size_t y = rest % plan->tiles_y, image = rest / plan->tiles_y;
+    bc_tile tile = {.image = image * plan->tile_images, .y = y * plan->tile_height, .x = x * plan->tile_width};
+    tile.images = bc_min(plan->tile_images, plan->config.images - tile.image);
+    tile.height = bc_min(plan->tile_height, plan->out_height - tile.y);
+    tile.width = bc_min(plan->tile_width, plan->out_width - tile.x);
+    return tile;
+}

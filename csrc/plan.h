@@ -1,0 +1,63 @@
+/* A plan: one layer on one source and destination size, everything that does not depend on pixel values. */
+#ifndef BC_PLAN_H
+#define BC_PLAN_H
+
+#include "geometry.h"
+#include "layer.h"
+
+/* What a slice does at once: the window of a rectangle of destination pixels (before sub-pixel shuffling), or of
+ * the whole of several images. */
+typedef struct bc_tile {
+    size_t image, images;
+    size_t y, height;
+    size_t x, width;
+} bc_tile;
+
+/* Where the parts of a workspace begin, in bytes. The prepared source comes first and is shared, then each slice
+ * has its own scratch. */
+typedef struct bc_workspace_layout {
+    size_t abs_plane, shared_bytes;
+    size_t sums, pixel_base, beta, channel_base, staging, window, abs_window, slice_bytes;
+} bc_workspace_layout;
+
+struct bc_plan {
+    const bc_layer *layer;
+    bc_plan_config config; /* pack terms replaced by copies, padded */
+    bc_slots rows, columns;
+    size_t out_height, out_width; /* destination size before sub-pixel shuffling */
+    int empty;                    /* nothing to write */
+
+    /* The prepared source has pixel_elements for each slot: uint64 words of all groups for XNOR and AND; for
+     * BINARY_WEIGHTS, in windows of their own, the floats of one group. */
+    size_t pixel_elements;
+    ptrdiff_t *tap_offset;      /* XNOR and AND: [taps] in words of the prepared source */
+    ptrdiff_t *tap_offset_abs;  /* beta: [taps] in pixels of the plane (or window) of mean |v| */
+    ptrdiff_t *row_offset;      /* BINARY_WEIGHTS: [kernel_height] in floats of the window */
+    uint64_t *off_source_words; /* XNOR and AND: [pixel_elements] what off-source slots hold */
+    float *off_source_values;   /* BINARY_WEIGHTS: [input_channels] */
+
+    int excludes; /* XNOR with EXCLUDE where some tap is off the source: sums need correction at the borders */
+    int32_t full_base[BC_EPILOGUE_CHANNELS + BC_SLACK]; /* XNOR: channel_base where all taps count */
+
+    size_t tile_images, tile_height, tile_width;
+    size_t tiles_images, tiles_y, tiles_x; /* how many of them */
+    size_t window_height, window_width;    /* BINARY_WEIGHTS: slots of the largest tile */
+    size_t chunk_blocks, group_chunks;     /* blocks of filters done at once */
+    size_t units;      /* tiles x chunks: what is shared out among slices */
+    size_t unit_chunk; /* slices are cut at multiples of this many units */
+
+    size_t staging_floats; /* for widening float16 and uint8 pixels */
+    bc_workspace_layout layout;
+};
+
+static inline size_t bc_plan_tiles(const bc_plan *plan) {
+    return plan->tiles_images * plan->tiles_y * plan->tiles_x;
+}
+
+static inline size_t bc_plan_chunks(const bc_plan *plan) {
+    return plan->layer->groups * plan->group_chunks;
+}
+
+bc_tile bc_plan_tile(const bc_plan *plan, size_t index);
+
+#endif

@@ -1,0 +1,440 @@
+/* Running a plan: the source is prepared, then slices of (tile, chunk of filters) units are summed and finished. */
+#include <string.h>
+
+#include "layer.h"
+#include "plan.h"
+#include "prepare.h"
+#include "sizes.h"
+#include "threads.h"
+#include "walk.h"
+
+typedef struct run {
+    const bc_plan *plan;
+    const void *source;
+    char *destination;
+    char *shared;  /* the prepared source, the plane of mean |v| */
+    char *scratch; /* slice_bytes for each slice */
+    size_t slices;
+} run;
+
+typedef struct slice_scratch {
+    void *sums; /* int32 counts or float sums, [tile pixels][chunk filters] */
+    int32_t *pixel_base, *channel_base;
+    float *beta, *staging, *window, *abs_window;
+} slice_scratch;
+
+/* Some filters of one group, in whole blocks. */
+typedef struct chunk {
+    size_t group, first_block, blocks;
+    size_t first_output, outputs; /* output channels that exist, from the layer's first */
+    size_t first_filter;          /* in the layer's padded arrays */
+} chunk;
+
+static slice_scratch scratch_of(const run *run, size_t slice) {
+    const bc_workspace_layout *layout = &run->plan->layout;
+    char *base = run->scratch + slice * layout->slice_bytes;
+    return (slice_scratch){
+        .sums = base + layout->sums,
+        .pixel_base = (int32_t *)(base + layout->pixel_base),
+        .channel_base = (int32_t *)(base + layout->channel_base),
+        .beta = (float *)(base + layout->beta),
+        .staging = (float *)(base + layout->staging),
+        .window = (float *)(base + layout->window),
+        .abs_window = (float *)(base + layout->abs_window),
+    };
+}
+
+static chunk chunk_of(const bc_plan *plan, size_t index) {
+    const bc_layer *layer = plan->layer;
+    const size_t group = index / plan->group_chunks;
+    const size_t first_block = index % plan->group_chunks * plan->chunk_blocks;
+    const size_t first = first_block * layer->block_filters;
+    const size_t blocks = bc_min(plan->chunk_blocks, layer->group_blocks - first_block);
+    return (chunk){
+        .group = group,
+        .first_block = group * layer->group_blocks + first_block,
+        .blocks = blocks,
+        .first_output = group * layer->group_outputs + first,
+        .outputs = bc_min(blocks * layer->block_filters, layer->group_outputs - first),
+        .first_filter = group * layer->group_filters + first,
+    };
+}
+
+/* [begin, end) of `total` pieces for one of `slices`, as even as whole pieces allow. */
+static void share(size_t total, size_t slice, size_t slices, size_t *begin, size_t *end) {
+    const size_t each = total / slices, rest = total % slices;
+    *begin = slice * each + bc_min(slice, rest);
+    *end = *begin + each + (slice < rest);
+}
+
+/* ---- Preparing the whole source: XNOR and AND ----------------------------------------------------- */
+
+static void prepare_slice(void *context, size_t slice) {
+    const run *run = context;
+    const bc_plan *plan = run->plan;
+    const size_t row_slots = plan->columns.count;
+    float *abs_plane =
+        plan->layer->beta_scaling ? (float *)(run->shared + plan->layout.abs_plane) : NULL;
+    size_t begin, end;
+    share(plan->config.images * plan->rows.count, slice, run->slices, &begin, &end);
+    for (size_t row = begin; row < end; row++) {
+        const bc_prepared_row out = {
+            .words = (uint64_t *)run->shared + row * row_slots * plan->pixel_elements,
+            .abs_mean = abs_plane ? abs_plane + row * row_slots : NULL,
+        };
+        bc_prepare_row(plan, run->source, row / plan->rows.count, row % plan->rows.count, 0, row_slots, &out,
+                       scratch_of(run, slice).staging);
+    }
+}
+
+/* ---- Preparing one tile's window: BINARY_WEIGHTS -------------------------------------------------- */
+
+static void prepare_window(const run *run, const bc_tile *tile, const slice_scratch *scratch) {
+    const bc_plan *plan = run->plan;
+    const size_t plane = plan->window_height * plan->window_width;
+    const size_t first_row = tile->y * plan->rows.stride, first_column = tile->x * plan->columns.stride;
+    const size_t rows = bc_min(plan->window_height, plan->rows.count - first_row);
+    const size_t columns = bc_min(plan->window_width, plan->columns.count - first_column);
+    for (size_t image = 0; image < tile->images; image++)
+        for (size_t row = 0; row < rows; row++) {
+            const size_t slot = image * plane + row * plan->window_width;
+            const bc_prepared_row out = {
+                .values = scratch->window + slot * plan->pixel_elements,
+                .group_stride = plan->tile_images * plane * plan->pixel_elements,
+                .abs_mean = plan->layer->beta_scaling ? scratch->abs_window + slot : NULL,
+            };
+            bc_prepare_row(plan, run->source, tile->image + image, first_row + row, first_column,
+                           first_column + columns, &out, scratch->staging);
+        }
+}
+
+/* ---- Sums ----------------------------------------------------------------------------------------- */
+
+/* The prepared slots that the first taps of a tile's pixels read, as runs; strides in slots. */
+static bc_walk source_walk(const bc_plan *plan, const bc_tile *tile) {
+    const int binary = bc_layer_is_binary(plan->layer);
+    const size_t row_slots = binary ? plan->columns.count : plan->window_width;
+    const size_t image_slots = row_slots * (binary ? plan->rows.count : plan->window_height);
+    return bc_flatten(
+        (bc_loop){tile->width, (ptrdiff_t)plan->columns.stride, 1},
+        (bc_loop){tile->height, (ptrdiff_t)(plan->rows.stride * row_slots), tile->width},
+        (bc_loop){tile->images, (ptrdiff_t)image_slots, tile->width * tile->height});
+}
+
+/* The slot of a tile's first pixel in the whole prepared source; windows begin at their tile. */
+static size_t first_slot(const bc_plan *plan, const bc_tile *tile) {
+    if (!bc_layer_is_binary(plan->layer)) return 0;
+    const size_t row = tile->image * plan->rows.count + tile->y * plan->rows.stride;
+    return row * plan->columns.count + tile->x * plan->columns.stride;
+}
+
+/* For each run of the walk: `slot` its first slot, `pixel` its first pixel in the tile. */
+#define FOR_RUNS(walk, slot, pixel)                                                            \
+    for (size_t outer_ = 0; outer_ < (walk).loops[2].count; outer_++)                          \
+        for (size_t inner_ = 0, slot, pixel;                                                   \
+             inner_ < (walk).loops[1].count &&                                                 \
+             (slot = outer_ * (size_t)(walk).loops[2].stride + inner_ * (size_t)(walk).loops[1].stride, \
+              pixel = outer_ * (walk).loops[2].pixels + inner_ * (walk).loops[1].pixels, 1);   \
+             inner_++)
+
+/* beta of each pixel of the tile. */
+static void sum_abs(const run *run, const bc_tile *tile, const bc_walk *walk, const slice_scratch *scratch) {
+    const bc_plan *plan = run->plan;
+    const bc_layer *layer = plan->layer;
+    const size_t taps = layer->kernel_height * layer->kernel_width;
+    const float *plane = bc_layer_is_binary(layer) ? (const float *)(run->shared + plan->layout.abs_plane)
+                                                   : scratch->abs_window;
+    plane += first_slot(plan, tile);
+    FOR_RUNS(*walk, slot, pixel)
+    layer->kernels->window_sum(&(bc_window_sum_args){plane + slot, walk->loops[0].stride,
+                                                     plan->tap_offset_abs, taps, walk->loops[0].count,
+                                                     (float)taps, scratch->beta + pixel});
+}
+
+/* AND: source bits in each pixel's window. */
+static void count_source_bits(const run *run, const bc_tile *tile, const bc_walk *walk, size_t group,
+                              const slice_scratch *scratch) {
+    const bc_plan *plan = run->plan;
+    const bc_layer *layer = plan->layer;
+    const uint64_t *words = (const uint64_t *)run->shared +
+                            first_slot(plan, tile) * plan->pixel_elements + group * layer->words;
+    FOR_RUNS(*walk, slot, pixel)
+    layer->kernels->window_popcount(&(bc_window_popcount_args){
+        words + slot * plan->pixel_elements, walk->loops[0].stride * (ptrdiff_t)plan->pixel_elements,
+        plan->tap_offset, layer->kernel_height * layer->kernel_width, layer->words, walk->loops[0].count,
+        scratch->pixel_base + pixel});
+}
+
+static void sum_bits(const run *run, const bc_tile *tile, const bc_walk *walk, const chunk *chunk,
+                     const slice_scratch *scratch) {
+    const bc_plan *plan = run->plan;
+    const bc_layer *layer = plan->layer;
+    const uint64_t *words = (const uint64_t *)run->shared +
+                            first_slot(plan, tile) * plan->pixel_elements + chunk->group * layer->words;
+    const size_t filters = chunk->blocks * layer->block_filters;
+    FOR_RUNS(*walk, slot, pixel)
+    layer->kernels->xorpop(&(bc_xorpop_args){
+        .source = words + slot * plan->pixel_elements,
+        .source_stride = walk->loops[0].stride * (ptrdiff_t)plan->pixel_elements,
+        .tap_offset = plan->tap_offset,
+        .taps = layer->kernel_height * layer->kernel_width,
+        .words = layer->words,
+        .weights = (const char *)layer->blocks + chunk->first_block * layer->block_bytes,
+        .pixels = walk->loops[0].count,
+        .blocks = chunk->blocks,
+        .counts = (int32_t *)scratch->sums + pixel * filters,
+        .counts_stride = filters,
+    });
+}
+
+/* Kernel rows summed at once: more of them would let rounding errors pile up past a quarter of the terms when rows
+ * are short. */
+enum { SUMMED_ROWS = 8 };
+
+static void sum_floats(const run *run, const bc_walk *walk, const chunk *chunk, const slice_scratch *scratch) {
+    const bc_plan *plan = run->plan;
+    const bc_layer *layer = plan->layer;
+    const size_t filters = chunk->blocks * layer->block_filters;
+    const size_t plane = plan->tile_images * plan->window_height * plan->window_width;
+    const float *values = scratch->window + chunk->group * plane * plan->pixel_elements;
+    const size_t row_bytes = layer->block_bytes / layer->kernel_height;
+    FOR_RUNS(*walk, slot, pixel)
+    for (size_t row = 0; row < layer->kernel_height; row += SUMMED_ROWS)
+        layer->kernels->signsum(&(bc_signsum_args){
+            .source = values + slot * plan->pixel_elements,
+            .source_stride = walk->loops[0].stride * (ptrdiff_t)plan->pixel_elements,
+            .row_offset = plan->row_offset + row,
+            .rows = bc_min(SUMMED_ROWS, layer->kernel_height - row),
+            .run = layer->kernel_width * layer->group_inputs,
+            .weights = (const char *)layer->blocks + chunk->first_block * layer->block_bytes + row * row_bytes,
+            .block_stride_bytes = layer->block_bytes,
+            .pixels = walk->loops[0].count,
+            .blocks = chunk->blocks,
+            .sums = (float *)scratch->sums + pixel * filters,
+            .sums_stride = filters,
+            .accumulate = row > 0,
+        });
+}
+
+/* ---- Epilogue ------------------------------------------------------------------------------------- */
+
+/* Output channels of a chunk that go to the same place of a destination block. */
+typedef struct segment {
+    size_t sub_y, sub_x;     /* sub-pixel */
+    size_t channel, channels; /* of the destination, without its offset */
+    size_t first_filter;     /* in the layer's padded arrays */
+    size_t first_sum;        /* in the chunk's sums */
+} segment;
+
+static bc_epilogue_args epilogue_args(const bc_plan *plan, const segment *segment, const chunk *chunk,
+                                      const slice_scratch *scratch) {
+    const bc_layer *layer = plan->layer;
+    const bc_plan_config *config = &plan->config;
+    bc_epilogue_args args = {
+        .row_stride = chunk->blocks * layer->block_filters,
+        .channels = segment->channels,
+        .count_shift = layer->type == BC_XNOR,
+        .sum_shift = layer->type == BC_AND,
+        .scale = layer->scale + segment->first_filter,
+        .bias = layer->bias + segment->first_filter,
+        .neuron = layer->neuron,
+        .format = config->destination.format,
+        .destination_bit = config->destination_channel_offset + segment->channel,
+        .pack_bias = config->pack_bias ? config->pack_bias + segment->channel : NULL,
+        .pack_scale = config->pack_bias ? config->pack_scale + segment->channel : NULL,
+    };
+    if (layer->a_terms) args.neuron.a_terms = layer->a_terms + segment->first_filter;
+    if (!bc_layer_is_binary(layer))
+        args.sums = (const float *)scratch->sums + segment->first_sum;
+    else
+        args.counts = (const int32_t *)scratch->sums + segment->first_sum;
+    if (layer->type == BC_AND)
+        args.channel_base =
+            bc_layer_weight_bits(layer, layer->kernel_height, layer->kernel_width) + segment->first_filter;
+    else
+        args.channel_base = plan->full_base;
+    return args;
+}
+
+/* Emits `pixels` pixels of a segment from tile pixel `pixel` on, to the destination at `element`. */
+static void finish_pixels(const run *run, bc_epilogue_args *args, const slice_scratch *scratch, size_t pixel,
+                          size_t pixels, size_t element, ptrdiff_t stride) {
+    static const size_t element_bytes[] = {
+        [BC_FLOAT32] = sizeof(float), [BC_FLOAT16] = sizeof(uint16_t), [BC_BITS] = sizeof(uint64_t)};
+    const bc_layer *layer = run->plan->layer;
+    bc_epilogue_args part = *args;
+    if (part.counts) part.counts += pixel * part.row_stride;
+    if (part.sums) part.sums += pixel * part.row_stride;
+    part.pixel_base = layer->type == BC_AND ? scratch->pixel_base + pixel : NULL;
+    part.beta = layer->beta_scaling ? scratch->beta + pixel : NULL;
+    part.pixels = pixels;
+    part.destination = run->destination + element * element_bytes[part.format];
+    part.destination_stride = stride;
+    layer->kernels->epilogue(&part);
+}
+
+static int whole_window(const bc_layer *layer, bc_tap_range rows, bc_tap_range columns) {
+    return rows.end - rows.begin == layer->kernel_height && columns.end - columns.begin == layer->kernel_width;
+}
+
+/* channel_base for pixels whose window has taps off the source that EXCLUDE leaves out. Those read zeros, so each
+ * counted its weight bits; taking these out again leaves the sum over the other taps. */
+static const int32_t *corrected_base(const bc_plan *plan, bc_tap_range rows, bc_tap_range columns,
+                                     const segment *segment, int32_t *base) {
+    const bc_layer *layer = plan->layer;
+    if (whole_window(layer, rows, columns)) return plan->full_base;
+    const size_t filter = segment->first_filter;
+    const int32_t *all = bc_layer_weight_bits(layer, layer->kernel_height, layer->kernel_width) + filter;
+    const int32_t *bottom_right = bc_layer_weight_bits(layer, rows.end, columns.end) + filter;
+    const int32_t *bottom_left = bc_layer_weight_bits(layer, rows.end, columns.begin) + filter;
+    const int32_t *top_right = bc_layer_weight_bits(layer, rows.begin, columns.end) + filter;
+    const int32_t *top_left = bc_layer_weight_bits(layer, rows.begin, columns.begin) + filter;
+    const size_t taps = (size_t)(rows.end - rows.begin) * (columns.end - columns.begin);
+    const int32_t bits = (int32_t)(taps * layer->group_inputs);
+    for (size_t c = 0; c < segment->channels; c++) {
+        const int32_t inside = bottom_right[c] - bottom_left[c] - top_right[c] + top_left[c];
+        base[c] = bits + 2 * (all[c] - inside);
+    }
+    return base;
+}
+
+static size_t equal_ranges(const bc_tap_range *ranges, size_t count) {
+    size_t equal = 1;
+    while (equal < count && ranges[equal].begin == ranges[0].begin && ranges[equal].end == ranges[0].end)
+        equal++;
+    return equal;
+}
+
+static void finish_segment(const run *run, const bc_tile *tile, const chunk *chunk, const segment *segment,
+                           const slice_scratch *scratch) {
+    const bc_plan *plan = run->plan;
+    const bc_plan_config *config = &plan->config;
+    const bc_image *shape = &config->destination;
+    const size_t factor = plan->layer->subpixel_factor;
+
+    /* Sub-pixels past the clip rectangle's end are cut. */
+    if (segment->sub_y >= config->clip_height || segment->sub_x >= config->clip_width) return;
+    const size_t rows = bc_divide_up(config->clip_height - segment->sub_y, factor);
+    const size_t columns = bc_divide_up(config->clip_width - segment->sub_x, factor);
+    if (tile->y >= rows || tile->x >= columns) return;
+    const size_t height = bc_min(tile->height, rows - tile->y);
+    const size_t width = bc_min(tile->width, columns - tile->x);
+
+    const size_t pixel_elements =
+        shape->format == BC_BITS ? bc_divide_up(shape->channels, 64) : shape->channels;
+    const size_t row_elements = shape->width * pixel_elements;
+    const size_t image_elements = shape->height * row_elements;
+    const size_t first =
+        (config->destination_first_image + tile->image) * image_elements +
+        (config->clip_y + tile->y * factor + segment->sub_y) * row_elements +
+        (config->clip_x + tile->x * factor + segment->sub_x) * pixel_elements +
+        (shape->format == BC_BITS ? 0 : config->destination_channel_offset + segment->channel);
+    const ptrdiff_t stride = (ptrdiff_t)(factor * pixel_elements);
+    const ptrdiff_t row_stride = (ptrdiff_t)(factor * row_elements);
+
+    bc_epilogue_args args = epilogue_args(plan, segment, chunk, scratch);
+    if (!plan->excludes) {
+        const bc_walk walk = bc_flatten(
+            (bc_loop){width, stride, 1}, (bc_loop){height, row_stride, tile->width},
+            (bc_loop){tile->images, (ptrdiff_t)image_elements, tile->width * tile->height});
+        FOR_RUNS(walk, element, pixel)
+        finish_pixels(run, &args, scratch, pixel, walk.loops[0].count, first + element, walk.loops[0].stride);
+        return;
+    }
+    for (size_t image = 0; image < tile->images; image++)
+        for (size_t y = 0; y < height; y++)
+            for (size_t x = 0, equal; x < width; x += equal) {
+                const bc_tap_range *columns_here = plan->columns.valid + tile->x + x;
+                equal = equal_ranges(columns_here, width - x);
+                args.channel_base = corrected_base(plan, plan->rows.valid[tile->y + y], *columns_here,
+                                                   segment, scratch->channel_base);
+                finish_pixels(run, &args, scratch, (image * tile->height + y) * tile->width + x, equal,
+                              first + image * image_elements + y * (size_t)row_stride + x * (size_t)stride,
+                              stride);
+            }
+}
+
+static void finish_chunk(const run *run, const bc_tile *tile, const chunk *chunk,
+                         const slice_scratch *scratch) {
+    const bc_layer *layer = run->plan->layer;
+    const size_t factor = layer->subpixel_factor;
+    const size_t channels = layer->output_channels / (factor * factor);
+    for (size_t done = 0; done < chunk->outputs;) {
+        const size_t output = chunk->first_output + done, sub_pixel = output / channels;
+        const segment segment = {
+            .sub_y = sub_pixel / factor,
+            .sub_x = sub_pixel % factor,
+            .channel = output % channels,
+            .channels = bc_min(chunk->outputs - done, channels - output % channels),
+            .first_filter = chunk->first_filter + done,
+            .first_sum = done,
+        };
+        finish_segment(run, tile, chunk, &segment, scratch);
+        done += segment.channels;
+    }
+}
+
+/* ---- Slices --------------------------------------------------------------------------------------- */
+
+static void compute_tile(const run *run, size_t index, size_t first_chunk, size_t end_chunk,
+                         const slice_scratch *scratch) {
+    const bc_plan *plan = run->plan;
+    const bc_layer *layer = plan->layer;
+    const bc_tile tile = bc_plan_tile(plan, index);
+    const bc_walk walk = source_walk(plan, &tile);
+    if (!bc_layer_is_binary(layer)) prepare_window(run, &tile, scratch);
+    if (layer->beta_scaling) sum_abs(run, &tile, &walk, scratch);
+
+    size_t counted_group = SIZE_MAX;
+    for (size_t i = first_chunk; i < end_chunk; i++) {
+        const chunk chunk = chunk_of(plan, i);
+        if (layer->type == BC_AND && chunk.group != counted_group) {
+            count_source_bits(run, &tile, &walk, chunk.group, scratch);
+            counted_group = chunk.group;
+        }
+        if (bc_layer_is_binary(layer))
+            sum_bits(run, &tile, &walk, &chunk, scratch);
+        else
+            sum_floats(run, &walk, &chunk, scratch);
+        finish_chunk(run, &tile, &chunk, scratch);
+    }
+}
+
+static void compute_slice(void *context, size_t slice) {
+    const run *run = context;
+    const bc_plan *plan = run->plan;
+    const slice_scratch scratch = scratch_of(run, slice);
+    const size_t chunks = bc_plan_chunks(plan);
+    size_t begin, end;
+    share(plan->units / plan->unit_chunk, slice, run->slices, &begin, &end);
+    begin *= plan->unit_chunk;
+    end *= plan->unit_chunk;
+    while (begin < end) {
+        const size_t first_chunk = begin % chunks, end_chunk = bc_min(chunks, first_chunk + end - begin);
+        compute_tile(run, begin / chunks, first_chunk, end_chunk, &scratch);
+        begin += end_chunk - first_chunk;
+    }
+}
+
+bc_status bc_plan_run(const bc_plan *plan, const void *source, void *destination, void *workspace,
+                      size_t workspace_bytes, const bc_parallel *parallel) {
+    if (!plan) return BC_INVALID_ARGUMENT;
+    if (plan->empty) return BC_OK;
+    const size_t slices = parallel && parallel->threads ? parallel->threads : 1;
+    if (!destination || !workspace) return BC_INVALID_ARGUMENT;
+    if (workspace_bytes < bc_plan_workspace_bytes(plan, slices)) return BC_WORKSPACE_TOO_SMALL;
+
+    const size_t alignment = 64;
+    char *aligned = (char *)workspace + (alignment - (uintptr_t)workspace % alignment) % alignment;
+    run run = {
+        .plan = plan,
+        .source = source,
+        .destination = destination,
+        .shared = aligned,
+        .scratch = aligned + plan->layout.shared_bytes,
+        .slices = slices,
+    };
+    if (bc_layer_is_binary(plan->layer)) bc_for_slices(parallel, slices, prepare_slice, &run);
+    bc_for_slices(parallel, slices, compute_slice, &run);
+    return BC_OK;
+}
