@@ -1,2 +1,352 @@
+/* AVX-512 with VPOPCNTDQ and BITALG (Ice Lake, Zen 4 and later).
+ *
+ * Leans on vpopcntq (Zen 5: 2 a cycle on 2 of 4 pipes' worth of ALUs shared with xor and add; Intel: 1 a cycle on port
+ * 5), vpxorq with a broadcast memory operand, vpaddq, and for BINARY_WEIGHTS on vpermps (2 a cycle on Zen 5, 1 on
+ * Intel), which looks sixteen sums up at once.
+ */
 #include "kernels.h"
-const bc_kernels bc_kernels_avx512vpopcnt = {.xorpop = 0};
+
+#if defined(__x86_64__) || defined(_M_X64)
+
+#if defined(__clang__)
+#pragma clang attribute push( \
+    __attribute__((target("avx2,fma,f16c,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512bitalg"))), \
+    apply_to = function)
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512bitalg")
+#pragma GCC target("prefer-vector-width=512")
+#endif
+
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#include "bits.h"
+
+static inline __mmask16 first_lanes(size_t count) { return (__mmask16)((1u << count) - 1); }
+
+/* ---- Reading the source --------------------------------------------------------------------------- */
+
+static void widen_f16(const bc_widen_args *args) {
+    const uint16_t *source = args->source;
+    size_t i = 0;
+    for (; i + 16 <= args->count; i += 16)
+        _mm512_storeu_ps(args->destination + i,
+                         _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(source + i))));
+    if (i < args->count) {
+        const __mmask16 lanes = first_lanes(args->count - i);
+        _mm512_mask_storeu_ps(args->destination + i, lanes,
+                              _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, source + i)));
+    }
+}
+
+static void widen_u8(const bc_widen_args *args) {
+    const uint8_t *source = args->source;
+    const __m512 full = _mm512_set1_ps(255.0f);
+    for (size_t i = 0; i < args->count; i += 16) {
+        const size_t left = args->count - i;
+        const __mmask16 lanes = left < 16 ? first_lanes(left) : 0xffff;
+        const __m512 value = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, source + i)));
+        _mm512_mask_storeu_ps(args->destination + i, lanes, _mm512_div_ps(value, full));
+    }
+}
+
+/* v of up to 16 channels; absent lanes are 0. */
+static inline __m512 load_terms(const float *source, const float *bias, const float *scale, size_t channel,
+                                __mmask16 lanes) {
+    const __m512 value = _mm512_maskz_loadu_ps(lanes, source + channel);
+    if (!bias) return value;
+    const __m512 sum = _mm512_add_ps(value, _mm512_maskz_loadu_ps(lanes, bias + channel));
+    return _mm512_maskz_mul_ps(lanes, sum, _mm512_maskz_loadu_ps(lanes, scale + channel));
+}
+
+/* Not below zero: +0, -0 and NaN too. */
+static inline __mmask16 nonnegative(__m512 v) { return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NLT_UQ); }
+
+/* One pixel in general: with terms or without, any number of channels. */
+static inline void pack_pixel(const float *source, const float *bias, const float *scale, size_t channels,
+                              uint64_t *words, float *abs_sum) {
+    __m512 magnitudes = _mm512_setzero_ps();
+    for (size_t c = 0; c < channels; c += 64) {
+        uint64_t word = 0;
+        for (size_t part = 0; part < 64 && c + part < channels; part += 16) {
+            const size_t left = channels - c - part;
+            const __mmask16 lanes = left < 16 ? first_lanes(left) : 0xffff;
+            const __m512 v = load_terms(source, bias, scale, c + part, lanes);
+            word |= (uint64_t)(nonnegative(v) & lanes) << part;
+            if (abs_sum) magnitudes = _mm512_add_ps(magnitudes, _mm512_abs_ps(v));
+        }
+        words[c / 64] = word;
+    }
+    if (abs_sum) *abs_sum += _mm512_reduce_add_ps(magnitudes);
+}
+
+static void pack_f32(const bc_pack_args *args) {
+    const size_t whole = args->channels / 64 * 64;
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        uint64_t *words = args->words + (ptrdiff_t)pixel * args->words_stride;
+        if (args->bias || args->abs_sum) {
+            pack_pixel(source, args->bias, args->scale, args->channels, words,
+                       args->abs_sum ? args->abs_sum + pixel : NULL);
+            continue;
+        }
+        for (size_t c = 0; c < whole; c += 64) {
+            const uint64_t a = nonnegative(_mm512_loadu_ps(source + c));
+            const uint64_t b = nonnegative(_mm512_loadu_ps(source + c + 16));
+            const uint64_t d = nonnegative(_mm512_loadu_ps(source + c + 32));
+            const uint64_t e = nonnegative(_mm512_loadu_ps(source + c + 48));
+            words[c / 64] = a | b << 16 | d << 32 | e << 48;
+        }
+        if (whole < args->channels)
+            pack_pixel(source + whole, NULL, NULL, args->channels - whole, words + whole / 64, NULL);
+    }
+}
+
+static void terms_f32(const bc_terms_args *args) {
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        float *destination = args->destination + (ptrdiff_t)pixel * args->destination_stride;
+        __m512 magnitudes = _mm512_setzero_ps();
+        for (size_t c = 0; c < args->channels; c += 16) {
+            const size_t left = args->channels - c;
+            const __mmask16 lanes = left < 16 ? first_lanes(left) : 0xffff;
+            const __m512 v = load_terms(source, args->bias, args->scale, c, lanes);
+            _mm512_mask_storeu_ps(destination + c, lanes, v);
+            magnitudes = _mm512_add_ps(magnitudes, _mm512_abs_ps(v));
+        }
+        if (args->abs_sum) args->abs_sum[pixel] += _mm512_reduce_add_ps(magnitudes);
+    }
+}
+
+/* ---- XNOR: 8 filters to a vector, one word of a pixel broadcast against the same word of each ------- */
+
+enum { BLOCK_FILTERS = 8 };
+
+/* Without this, GCC 12 unrolls too late to keep the arrays of a tile in registers from the start: it clears them on the
+ * stack first, which costs up to a fifth of a short tile. */
+#define UNROLL _Pragma("GCC unroll 8")
+
+/* PIXELS x BLOCKS accumulators stay in registers; both must be literals, or the arrays spill. */
+#define XORPOP_TILE(NAME, PIXELS, BLOCKS) \
+    static inline void NAME(const bc_xorpop_args *args, const uint64_t *source, const uint64_t *weights, \
+                            int32_t *counts) { \
+        const size_t block_words = args->taps * args->words * BLOCK_FILTERS; \
+        const ptrdiff_t stride = args->source_stride; \
+        __m512i sums[PIXELS][BLOCKS]; \
+        UNROLL \
+        for (int p = 0; p < PIXELS; p++) \
+            UNROLL \
+            for (int b = 0; b < BLOCKS; b++) sums[p][b] = _mm512_setzero_si512(); \
+        for (size_t tap = 0; tap < args->taps; tap++) { \
+            const uint64_t *pixel = source + args->tap_offset[tap]; \
+            for (size_t k = 0; k < args->words; k++, pixel++, weights += BLOCK_FILTERS) { \
+                __m512i filters[BLOCKS]; \
+                UNROLL \
+                for (int b = 0; b < BLOCKS; b++) \
+                    filters[b] = _mm512_loadu_si512(weights + (size_t)b * block_words); \
+                UNROLL \
+                for (int p = 0; p < PIXELS; p++) { \
+                    const __m512i word = _mm512_set1_epi64((long long)pixel[p * stride]); \
+                    UNROLL \
+                    for (int b = 0; b < BLOCKS; b++) \
+                        sums[p][b] = _mm512_add_epi64( \
+                            sums[p][b], _mm512_popcnt_epi64(_mm512_xor_si512(filters[b], word))); \
+                } \
+            } \
+        } \
+        UNROLL \
+        for (int p = 0; p < PIXELS; p++) \
+            UNROLL \
+            for (int b = 0; b < BLOCKS; b++) \
+                _mm256_storeu_si256( \
+                    (__m256i *)(counts + (size_t)p * args->counts_stride + (size_t)b * BLOCK_FILTERS), \
+                    _mm512_cvtepi64_epi32(sums[p][b])); \
+    }
+
+XORPOP_TILE(xorpop_7x4, 7, 4)
+XORPOP_TILE(xorpop_4x4, 4, 4)
+XORPOP_TILE(xorpop_2x4, 2, 4)
+XORPOP_TILE(xorpop_1x4, 1, 4)
+XORPOP_TILE(xorpop_7x1, 7, 1)
+XORPOP_TILE(xorpop_1x1, 1, 1)
+
+typedef struct xorpop_tile {
+    size_t pixels;
+    void (*sum)(const bc_xorpop_args *args, const uint64_t *source, const uint64_t *weights, int32_t *counts);
+} xorpop_tile;
+
+static void xorpop(const bc_xorpop_args *args) {
+    static const xorpop_tile by_four[] = {{7, xorpop_7x4}, {4, xorpop_4x4}, {2, xorpop_2x4}, {1, xorpop_1x4}};
+    static const xorpop_tile by_one[] = {{7, xorpop_7x1}, {1, xorpop_1x1}};
+    const size_t block_words = args->taps * args->words * BLOCK_FILTERS;
+    for (size_t block = 0, blocks; block < args->blocks; block += blocks) {
+        blocks = args->blocks - block >= 4 ? 4 : 1;
+        const xorpop_tile *tile = blocks == 4 ? by_four : by_one;
+        const uint64_t *weights = (const uint64_t *)args->weights + block * block_words;
+        for (size_t pixel = 0; pixel < args->pixels; pixel += tile->pixels) {
+            while (tile->pixels > args->pixels - pixel) tile++;
+            tile->sum(args, args->source + (ptrdiff_t)pixel * args->source_stride, weights,
+                      args->counts + pixel * args->counts_stride + block * BLOCK_FILTERS);
+        }
+    }
+}
+
+static void window_popcount(const bc_window_popcount_args *args) {
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const uint64_t *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        __m512i sum = _mm512_setzero_si512();
+        for (size_t tap = 0; tap < args->taps; tap++) {
+            const uint64_t *words = source + args->tap_offset[tap];
+            for (size_t k = 0; k < args->words; k += 8) {
+                const size_t left = args->words - k;
+                const __mmask8 lanes = left < 8 ? (__mmask8)first_lanes(left) : 0xff;
+                sum = _mm512_add_epi64(sum, _mm512_popcnt_epi64(_mm512_maskz_loadu_epi64(lanes, words + k)));
+            }
+        }
+        args->counts[pixel] = (int32_t)_mm512_reduce_add_epi64(sum);
+    }
+}
+
+/* ---- BINARY_WEIGHTS: the 16 signed sums of 4 inputs fill one vector, and the 4 weight bits of each of 16 filters
+ * pick theirs: one vpermps and one add for 64 multiply-adds ------------------------------------------ */
+
+enum { SIGN_LANES = 16, NIBBLES = 8 /* in a weight word */ };
+
+/* +1 or -1 for each of 16 table entries, by one bit of the entry's number. */
+static inline __m512 entry_signs(int bit) {
+    const int masks[4] = {0xaaaa, 0xcccc, 0xf0f0, 0xff00};
+    return _mm512_mask_blend_ps((__mmask16)masks[bit], _mm512_set1_ps(-1.0f), _mm512_set1_ps(1.0f));
+}
+
+typedef struct entry_sign_set {
+    __m512 bit[4];
+} entry_sign_set;
+
+static inline __m512 sum_table(const float *inputs, const entry_sign_set *signs) {
+    __m512 table = _mm512_mul_ps(_mm512_set1_ps(inputs[0]), signs->bit[0]);
+    for (int i = 1; i < 4; i++) table = _mm512_fmadd_ps(_mm512_set1_ps(inputs[i]), signs->bit[i], table);
+    return table;
+}
+
+/* Adds `nibbles` groups of 4 inputs (at pixel p: inputs + p * stride) to the sums of 16 x BLOCKS filters. */
+#define SIGNSUM_TILE(NAME, PIXELS, BLOCKS) \
+    static inline void NAME(const bc_signsum_args *args, const float *source, const uint32_t *weights, \
+                            float *out) { \
+        const size_t words = (args->run + 31) / 32, block_words = args->block_stride_bytes / 4; \
+        const ptrdiff_t stride = args->source_stride; \
+        const entry_sign_set signs = {{entry_signs(0), entry_signs(1), entry_signs(2), entry_signs(3)}}; \
+        __m512 sums[PIXELS][BLOCKS]; \
+        UNROLL \
+        for (int p = 0; p < PIXELS; p++) \
+            UNROLL \
+            for (int b = 0; b < BLOCKS; b++) sums[p][b] = _mm512_setzero_ps(); \
+        for (size_t row = 0; row < args->rows; row++) { \
+            const float *inputs = source + args->row_offset[row]; \
+            const uint32_t *row_weights = weights + row * words * SIGN_LANES; \
+            for (size_t i = 0; i < args->run; i += 4, inputs += 4) { \
+                const uint32_t *word = row_weights + i / 32 * SIGN_LANES; \
+                const __m128i shift = _mm_cvtsi32_si128((int)(i % 32)); \
+                float rest[PIXELS][4]; \
+                const float *four = inputs; \
+                ptrdiff_t four_stride = stride; \
+                if (args->run - i < 4) { \
+                    memset(rest, 0, sizeof rest); \
+                    UNROLL \
+                    for (int p = 0; p < PIXELS; p++) \
+                        for (size_t j = 0; j < args->run - i; j++) rest[p][j] = inputs[p * stride + (ptrdiff_t)j]; \
+                    four = rest[0]; \
+                    four_stride = 4; \
+                } \
+                __m512 tables[PIXELS]; \
+                UNROLL \
+                for (int p = 0; p < PIXELS; p++) tables[p] = sum_table(four + p * four_stride, &signs); \
+                UNROLL \
+                for (int b = 0; b < BLOCKS; b++) { \
+                    const __m512i bits = \
+                        _mm512_srl_epi32(_mm512_loadu_si512(word + (size_t)b * block_words), shift); \
+                    UNROLL \
+                    for (int p = 0; p < PIXELS; p++) \
+                        sums[p][b] = _mm512_add_ps(sums[p][b], _mm512_permutexvar_ps(bits, tables[p])); \
+                } \
+            } \
+        } \
+        UNROLL \
+        for (int p = 0; p < PIXELS; p++) \
+            UNROLL \
+            for (int b = 0; b < BLOCKS; b++) { \
+                float *at = out + (size_t)p * args->sums_stride + (size_t)b * SIGN_LANES; \
+                if (args->accumulate) sums[p][b] = _mm512_add_ps(_mm512_loadu_ps(at), sums[p][b]); \
+                _mm512_storeu_ps(at, sums[p][b]); \
+            } \
+    }
+
+SIGNSUM_TILE(signsum_4x4, 4, 4)
+SIGNSUM_TILE(signsum_1x4, 1, 4)
+SIGNSUM_TILE(signsum_4x1, 4, 1)
+SIGNSUM_TILE(signsum_1x1, 1, 1)
+
+typedef struct signsum_tile {
+    size_t pixels;
+    void (*sum)(const bc_signsum_args *args, const float *source, const uint32_t *weights, float *sums);
+} signsum_tile;
+
+static void signsum(const bc_signsum_args *args) {
+    static const signsum_tile by_four[] = {{4, signsum_4x4}, {1, signsum_1x4}};
+    static const signsum_tile by_one[] = {{4, signsum_4x1}, {1, signsum_1x1}};
+    for (size_t block = 0, blocks; block < args->blocks; block += blocks) {
+        blocks = args->blocks - block >= 4 ? 4 : 1;
+        const signsum_tile *tile = blocks == 4 ? by_four : by_one;
+        const uint32_t *weights = (const uint32_t *)args->weights + block * (args->block_stride_bytes / 4);
+        for (size_t pixel = 0; pixel < args->pixels; pixel += tile->pixels) {
+            while (tile->pixels > args->pixels - pixel) tile++;
+            tile->sum(args, args->source + (ptrdiff_t)pixel * args->source_stride, weights,
+                      args->sums + pixel * args->sums_stride + block * SIGN_LANES);
+        }
+    }
+}
+
+/* ---- Epilogue ------------------------------------------------------------------------------------- */
+
+static inline void narrow_lanes(const float *y, uint16_t *halves) {
+    _mm256_storeu_si256((__m256i *)halves, _mm512_cvtps_ph(_mm512_loadu_ps(y), _MM_FROUND_TO_NEAREST_INT));
+}
+
+static inline uint64_t nonnegative_lanes(const float *y) { return nonnegative(_mm512_loadu_ps(y)); }
+
+#include "epilogue_template.h"
+
+/* ---- Bits to values ------------------------------------------------------------------------------- */
+
+static void unpack_i8(const bc_unpack_args *args) {
+    const size_t words = (args->channels + 63) / 64;
+    const __m512i plus = _mm512_set1_epi8(1), minus = _mm512_set1_epi8(-1);
+    for (size_t pixel = 0; pixel < args->pixels; pixel++)
+        for (size_t c = 0; c < args->channels; c += 64) {
+            const uint64_t bits = args->words[pixel * words + c / 64];
+            _mm512_mask_storeu_epi8(args->values + pixel * args->channels + c,
+                                    bc_low_bits(args->channels - c),
+                                    _mm512_mask_blend_epi8(bits, minus, plus));
+        }
+}
+
+const bc_kernels bc_kernels_avx512vpopcnt = {
+    .widen_f16 = widen_f16,
+    .widen_u8 = widen_u8,
+    .pack_f32 = pack_f32,
+    .terms_f32 = terms_f32,
+    .xorpop = xorpop,
+    .window_popcount = window_popcount,
+    .signsum = signsum,
+    .epilogue = epilogue,
+    .unpack_i8 = unpack_i8,
+};
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#endif
+
+#endif

@@ -1,0 +1,239 @@
+/* Kernels that count bits: the XNOR family and the popcounts of windows. Integers, so compared exactly. */
+#include <string.h>
+
+#include "cases.h"
+
+static int popcount_of(uint64_t word) {
+    int count = 0;
+    for (; word; word &= word - 1) count++;
+    return count;
+}
+
+/* A source of pixels whose taps lie anywhere: behind each other, before the pixel, or at the same place. */
+typedef struct window_case {
+    size_t taps, words, pixels;
+    ptrdiff_t stride;
+    const uint64_t *source; /* word 0 of pixel 0, tap offset 0 */
+    ptrdiff_t *tap_offset;
+} window_case;
+
+static window_case make_window(size_t taps, size_t words, size_t pixels, size_t stride_kind, bit_pattern pattern) {
+    window_case made = {.taps = taps, .words = words, .pixels = pixels};
+    const size_t spread = taps < 4 ? taps : 4; /* places for a tap, in words, so that some coincide */
+    const size_t row = taps ? (spread - 1) + words : 0;
+    made.stride = stride_of_kind(stride_kind, words);
+    made.tap_offset = memory_input(taps * sizeof *made.tap_offset);
+    const strided source = memory_strided_input(pixels, row, made.stride, sizeof(uint64_t));
+    fill_words(source.block, source.elements, pattern);
+    const ptrdiff_t before = spread ? (ptrdiff_t)random_below(spread) : 0;
+    for (size_t t = 0; t < taps; t++) {
+        const size_t place = t < 2 ? (spread - 1) * t : random_below(spread); /* both ends, then anything */
+        made.tap_offset[t] = (ptrdiff_t)place - before;
+    }
+    made.source = (const uint64_t *)source.first + before;
+    return made;
+}
+
+static uint64_t window_word(const window_case *window, size_t pixel, size_t tap, size_t word) {
+    return window->source[(ptrdiff_t)pixel * window->stride + window->tap_offset[tap] + (ptrdiff_t)word];
+}
+
+/* ---- XNOR ----------------------------------------------------------------------------------------- */
+
+/* A word of weights as the contract has it: from two of MPS's words, 0 past the last channel and filter. */
+static uint64_t weight_word(const bc_xorpop_weights_args *args, size_t filter, size_t tap, size_t word) {
+    if (filter >= args->filters) return 0;
+    const uint32_t *words = args->weights + (filter * args->taps + tap) * divide_up(args->channels, 32);
+    uint64_t bits = 0;
+    for (size_t c = 64 * word; c < args->channels && c < 64 * word + 64; c++)
+        bits |= (uint64_t)(words[c / 32] >> c % 32 & 1) << c % 64;
+    return bits;
+}
+
+typedef struct xorpop_sizes {
+    size_t filters, taps, channels, pixels, stride_kind;
+    bit_pattern source, weights;
+} xorpop_sizes;
+
+static void xorpop_case(const subject *isa, xorpop_sizes sizes) {
+    case_begin("filters %zu, taps %zu, channels %zu, pixels %zu, stride kind %zu, patterns %d %d", sizes.filters,
+               sizes.taps, sizes.channels, sizes.pixels, sizes.stride_kind, (int)sizes.source, (int)sizes.weights);
+    const bc_kernels *kernels = isa->kernels;
+    const size_t words = divide_up(sizes.channels, 64);
+    const size_t lanes = kernels->xorpop_block_filters, blocks = divide_up(sizes.filters, lanes);
+
+    const size_t mps_words = sizes.filters * sizes.taps * divide_up(sizes.channels, 32);
+    uint32_t *weights = memory_input(mps_words * sizeof *weights);
+    fill_words32(weights, mps_words, sizes.weights);
+    const bc_xorpop_weights_args packing = {.weights = weights,
+                                            .filters = sizes.filters,
+                                            .taps = sizes.taps,
+                                            .channels = sizes.channels,
+                                            .blocks = memory_output(blocks * sizes.taps * words *
+                                                                    kernels->xorpop_block_word_bytes)};
+    kernels->xorpop_weights(&packing);
+
+    const window_case window =
+        make_window(sizes.taps, words, sizes.pixels, sizes.stride_kind, sizes.source);
+    const size_t row = blocks * lanes, counts_stride = row + sizes.pixels % 3;
+    const size_t total = sizes.pixels ? (sizes.pixels - 1) * counts_stride + row : 0;
+    int32_t *expected = memory_input(total * sizeof *expected);
+    memset(expected, MEMORY_FILL, total * sizeof *expected);
+    for (size_t filter = 0; filter < row; filter++)
+        for (size_t pixel = 0; pixel < sizes.pixels; pixel++) expected[pixel * counts_stride + filter] = 0;
+    for (size_t filter = 0; filter < row; filter++)
+        for (size_t tap = 0; tap < sizes.taps; tap++)
+            for (size_t word = 0; word < words; word++) {
+                const uint64_t bits = weight_word(&packing, filter, tap, word);
+                for (size_t pixel = 0; pixel < sizes.pixels; pixel++)
+                    expected[pixel * counts_stride + filter] +=
+                        popcount_of(window_word(&window, pixel, tap, word) ^ bits);
+            }
+    int32_t *actual = memory_output(total * sizeof *actual);
+    kernels->xorpop(&(bc_xorpop_args){.source = window.source,
+                                      .source_stride = window.stride,
+                                      .tap_offset = window.tap_offset,
+                                      .taps = sizes.taps,
+                                      .words = words,
+                                      .weights = packing.blocks,
+                                      .pixels = sizes.pixels,
+                                      .blocks = blocks,
+                                      .counts = actual,
+                                      .counts_stride = counts_stride});
+    expect_i32("counts", actual, expected, total);
+    case_end();
+}
+
+static void xorpop_cases(const subject *isa) {
+    const size_t lanes = isa->kernels->xorpop_block_filters;
+    size_t kind = 0;
+    /* Sizes of the reduction, each with every pair of patterns. */
+    for (const size_t *channels = channel_sizes; *channels; channels++)
+        for (int source = 0; source < BIT_PATTERNS; source++)
+            for (int weights = 0; weights < BIT_PATTERNS; weights++)
+                xorpop_case(isa, (xorpop_sizes){1 + random_below(2 * lanes), 1 + random_below(9), *channels,
+                                                1 + random_below(9), kind++, (bit_pattern)source,
+                                                (bit_pattern)weights});
+    /* Tiles: pixels, blocks, and filters that do not fill the last block. */
+    for (const size_t *pixels = pixel_sizes; *pixels != END_OF_SIZES; pixels++)
+        for (size_t blocks = 1; blocks <= 9; blocks++)
+            xorpop_case(isa, (xorpop_sizes){blocks * lanes - random_below(lanes), 1 + random_below(3),
+                                            1 + random_below(130), *pixels, kind++, BITS_RANDOM, BITS_RANDOM});
+    /* Reductions of every length up to where carry-save trees have wrapped round, and one that is long. */
+    for (size_t words = 1; words <= 70; words++)
+        xorpop_case(isa, (xorpop_sizes){lanes, 1, 64 * words, 1 + words % 9, kind++, BITS_RANDOM, BITS_RANDOM});
+    for (size_t taps = 0; taps <= 49; taps++)
+        xorpop_case(isa, (xorpop_sizes){lanes, taps, 1 + random_below(200), 1 + taps % 9, kind++, BITS_RANDOM,
+                                        BITS_RANDOM});
+    xorpop_case(isa, (xorpop_sizes){lanes, 25, 64 * 64, 2, 0, BITS_ONE, BITS_ZERO}); /* above 65,535 */
+    xorpop_case(isa, (xorpop_sizes){0, 9, 64, 5, 0, BITS_RANDOM, BITS_RANDOM});
+}
+
+/* A family's layout is its own, so its two kernels are tested by what comes out of both. */
+void test_xorpop(const subject *isa) { xorpop_cases(isa); }
+
+void test_xorpop_weights(const subject *isa) {
+    const size_t lanes = isa->kernels->xorpop_block_filters;
+    /* One bit at a time says where each bit of the weights ended up. */
+    for (const size_t *channels = channel_sizes; *channels; channels++)
+        for (size_t filters = 1; filters <= 2 * lanes + 1; filters++)
+            xorpop_case(isa, (xorpop_sizes){filters, 3, *channels, 1, 0, BITS_ZERO, BITS_ONE_HOT});
+}
+
+enum { BENCH_CHANNELS = 256, BENCH_WORDS = BENCH_CHANNELS / 64, BENCH_TAPS = 9, BENCH_ROW = 16, BENCH_PIXELS = 14 };
+
+static uint64_t bench_words[3 * BENCH_ROW * BENCH_WORDS];
+static ptrdiff_t bench_taps[BENCH_TAPS];
+static int32_t bench_counts[BENCH_PIXELS * BENCH_CHANNELS];
+
+static void fill_bench_source(void) {
+    fill_words(bench_words, sizeof bench_words / sizeof bench_words[0], BITS_RANDOM);
+    for (ptrdiff_t t = 0; t < BENCH_TAPS; t++) bench_taps[t] = (t / 3 * BENCH_ROW + t % 3) * BENCH_WORDS;
+}
+
+enum { BENCH_BLOCK_BYTES = BENCH_CHANNELS * BENCH_TAPS * BENCH_WORDS * 8 * 4 };
+static uint32_t bench_weights[BENCH_CHANNELS * BENCH_TAPS * BENCH_CHANNELS / 32];
+static uint64_t bench_blocks[BENCH_BLOCK_BYTES / 8];
+
+static bc_xorpop_weights_args bench_packing(void) {
+    fill_words32(bench_weights, sizeof bench_weights / sizeof bench_weights[0], BITS_RANDOM);
+    return (bc_xorpop_weights_args){.weights = bench_weights,
+                                    .filters = BENCH_CHANNELS,
+                                    .taps = BENCH_TAPS,
+                                    .channels = BENCH_CHANNELS,
+                                    .blocks = bench_blocks};
+}
+
+void bench_xorpop_weights(bench *timer, const bc_kernels *kernels) {
+    const bc_xorpop_weights_args args = bench_packing();
+    BENCH(timer, kernels->xorpop_weights(&args), "256 filters, 3x3x256",
+          BENCH_CHANNELS * BENCH_TAPS * BENCH_CHANNELS, "weights");
+}
+
+void bench_xorpop(bench *timer, const bc_kernels *kernels) {
+    fill_bench_source();
+    const bc_xorpop_weights_args packing = bench_packing();
+    kernels->xorpop_weights(&packing);
+    bc_xorpop_args args = {.source = bench_words,
+                           .source_stride = BENCH_WORDS,
+                           .tap_offset = bench_taps,
+                           .taps = BENCH_TAPS,
+                           .words = BENCH_WORDS,
+                           .weights = bench_blocks,
+                           .pixels = BENCH_PIXELS,
+                           .blocks = BENCH_CHANNELS / kernels->xorpop_block_filters,
+                           .counts = bench_counts,
+                           .counts_stride = BENCH_CHANNELS};
+    const double row = (double)BENCH_CHANNELS * BENCH_TAPS * BENCH_CHANNELS;
+    BENCH(timer, kernels->xorpop(&args), "14 pixels, 256 filters, 3x3x256", row * BENCH_PIXELS, "MAC");
+    args.pixels = 1;
+    BENCH(timer, kernels->xorpop(&args), "1 pixel, 256 filters, 3x3x256", row, "MAC");
+}
+
+/* ---- Windows -------------------------------------------------------------------------------------- */
+
+static void window_popcount_case(const subject *isa, size_t taps, size_t words, size_t pixels, size_t stride_kind,
+                                 bit_pattern pattern) {
+    case_begin("taps %zu, words %zu, pixels %zu, stride kind %zu, pattern %d", taps, words, pixels, stride_kind,
+               (int)pattern);
+    const window_case window = make_window(taps, words, pixels, stride_kind, pattern);
+    int32_t *expected = memory_input(pixels * sizeof *expected);
+    for (size_t pixel = 0; pixel < pixels; pixel++) {
+        expected[pixel] = 0;
+        for (size_t tap = 0; tap < taps; tap++)
+            for (size_t word = 0; word < words; word++)
+                expected[pixel] += popcount_of(window_word(&window, pixel, tap, word));
+    }
+    int32_t *actual = memory_output(pixels * sizeof *actual);
+    isa->kernels->window_popcount(&(bc_window_popcount_args){.source = window.source,
+                                                             .source_stride = window.stride,
+                                                             .tap_offset = window.tap_offset,
+                                                             .taps = taps,
+                                                             .words = words,
+                                                             .pixels = pixels,
+                                                             .counts = actual});
+    expect_i32("counts", actual, expected, pixels);
+    case_end();
+}
+
+void test_window_popcount(const subject *isa) {
+    size_t kind = 0;
+    for (const size_t *pixels = pixel_sizes; *pixels != END_OF_SIZES; pixels++)
+        for (size_t words = 0; words <= 18; words++)
+            window_popcount_case(isa, random_below(10), words, *pixels, kind++,
+                                 (bit_pattern)random_below(BIT_PATTERNS));
+    window_popcount_case(isa, 30, 64, 2, 0, BITS_ONE);
+}
+
+void bench_window_popcount(bench *timer, const bc_kernels *kernels) {
+    fill_bench_source();
+    const bc_window_popcount_args args = {.source = bench_words,
+                                          .source_stride = BENCH_WORDS,
+                                          .tap_offset = bench_taps,
+                                          .taps = BENCH_TAPS,
+                                          .words = BENCH_WORDS,
+                                          .pixels = BENCH_PIXELS,
+                                          .counts = bench_counts};
+    BENCH(timer, kernels->window_popcount(&args), "14 pixels, 3x3x256", BENCH_PIXELS * BENCH_TAPS * BENCH_CHANNELS,
+          "bits");
+}
