@@ -12,7 +12,7 @@ _CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_b
 settings.register_profile(
     "ci",
     derandomize=True,
-    max_examples=60,
+    max_examples=300,
     deadline=None,
     database=None,
     print_blob=True,

@@ -511,29 +511,27 @@ def padding_explicit(
 
 def pack(bits: Array) -> Array:
     """0 and 1 (..., C) to uint64 words (..., ceil(C/64)), least significant bit first."""
-    *shape, channels = bits.shape
-    words = np.zeros((*shape, -(-channels // 64)), np.uint64)
-    for channel in range(channels):
-        words[..., channel // 64] |= bits[..., channel].astype(np.uint64) << np.uint64(channel % 64)
-    return words
+    return _pack(bits, np.uint64, 64)
 
 
 def pack_weights(weights: Array) -> Array:
     """0 and 1 (O, kh, kw, Cg) to uint32 words (O, kh, kw, ceil(Cg/32))."""
-    *shape, channels = weights.shape
-    words = np.zeros((*shape, -(-channels // 32)), np.uint32)
-    for channel in range(channels):
-        bits = weights[..., channel].astype(np.uint32)
-        words[..., channel // 32] |= bits << np.uint32(channel % 32)
-    return words
+    return _pack(weights, np.uint32, 32)
+
+
+def _pack(bits: Array, word: type[np.unsignedinteger], width: int) -> Array:
+    *shape, channels = bits.shape
+    words = -(-channels // width)
+    padded = np.zeros((*shape, words * width), word)
+    padded[..., :channels] = bits
+    shifts = np.arange(width, dtype=word)
+    return np.bitwise_or.reduce(padded.reshape(*shape, words, width) << shifts, axis=-1)
 
 
 def unpack(words: Array, channels: int) -> Array:
     """uint64 words (..., ceil(C/64)) to 0 and 1 (..., C)."""
-    bits = [(words[..., c // 64] >> np.uint64(c % 64)) & np.uint64(1) for c in range(channels)]
-    if not bits:
-        return np.zeros((*words.shape[:-1], 0), np.int64)
-    return np.stack(bits, axis=-1).astype(np.int64)
+    bits = (words[..., None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
+    return bits.reshape(*words.shape[:-1], words.shape[-1] * 64)[..., :channels].astype(np.int64)
 
 
 def check(actual: Array, result: Result, *, where: str = "") -> None:
