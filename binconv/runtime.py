@@ -1,0 +1,93 @@
+"""What this build and this machine are, and how many threads are used."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from . import _checks, _core
+
+__all__ = ["cpu_features", "get_num_threads", "isa", "set_num_threads", "show_config"]
+
+_VARIABLE = "BINCONV_NUM_THREADS"
+# More than any machine has that this is for; a thread library may end the process long before
+# what an integer holds.
+_MAX_THREADS = 1024
+
+
+def isa() -> str:
+    """The instruction set whose kernels run: the best that this machine has, or at most the one
+    that the environment variable BINCONV_ISA names.
+    """
+    return _core.isa()
+
+
+def cpu_features() -> dict[str, bool]:
+    """The CPU features that kernels look at, and whether this machine has them."""
+    return _core.cpu_features()
+
+
+def set_num_threads(n: int) -> None:
+    """Lets each call use up to n threads, 1 to 1024, in the whole process.
+
+    A call uses fewer where its work does not pay for them.  Results are the same bits for every
+    number of threads.  Raises TypeError or ValueError for what is no such integer.
+    """
+    _core.set_num_threads(_checks.integer(n, "n", 1, _MAX_THREADS))
+
+
+def get_num_threads() -> int:
+    """How many threads a call may use: by default the CPUs that this process may run on, or what
+    the environment variable BINCONV_NUM_THREADS says.
+    """
+    return _core.get_num_threads()
+
+
+@overload
+def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
+@overload
+def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
+
+
+def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None:
+    """Prints the build, the CPU features, the kernels and the threads in use.
+
+    mode: "stdout" prints them as JSON, "dicts" returns them.  ValueError for another.
+    """
+    if mode not in ("stdout", "dicts"):
+        raise ValueError(f"mode: expected 'stdout' or 'dicts', got {_checks.describe(mode)}")
+    features = _core.cpu_features()
+    config = {
+        "Build": _core.build_info(),
+        "Python": {"version": platform.python_version(), "numpy": np.__version__},
+        "Machine": {
+            "architecture": platform.machine(),
+            "features found": [name for name, present in features.items() if present],
+            "features not found": [name for name, present in features.items() if not present],
+        },
+        "Kernels": {"isa": _core.isa(), "available": list(_core.isas())},
+        "Threads": _core.get_num_threads(),
+    }
+    if mode == "dicts":
+        return config
+    print(json.dumps(config, indent=2))
+    return None
+
+
+def _threads_from_environment() -> None:
+    text = os.environ.get(_VARIABLE, "").strip()
+    if not text:
+        return
+    try:
+        set_num_threads(int(text))
+    except ValueError:
+        raise ValueError(
+            f"{_VARIABLE}: expected an integer from 1 to {_MAX_THREADS}, got {text!r}"
+        ) from None
+
+
+_threads_from_environment()
