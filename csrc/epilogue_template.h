@@ -21,8 +21,9 @@ static inline void scale_counts(const bc_epilogue_args *args, size_t pixel, size
         const int32_t *base = args->channel_base + c;
         const float *scale = args->scale + c, *bias = args->bias + c;
         for (size_t lane = 0; lane < LANES; lane++) {
-            const int32_t doubled = (int32_t)((uint32_t)count[c + lane] << count_shift);
-            const int32_t sum = (base[lane] + pixel_base - doubled) >> sum_shift;
+            /* Unsigned, because what lies in lanes past the last channel may overflow. */
+            const uint32_t total = (uint32_t)base[lane] + (uint32_t)pixel_base;
+            const int32_t sum = (int32_t)(total - ((uint32_t)count[c + lane] << count_shift)) >> sum_shift;
             y[c + lane] = (float)sum * scale[lane] * beta + bias[lane];
         }
     }

@@ -20,10 +20,10 @@ void bench_start(bench *timer);
 int bench_more(bench *timer);
 void bench_report(const bench *timer, const char *what, double work, const char *unit);
 
-#define BENCH(TIMER, CALL, WHAT, WORK, UNIT)                \
-    do {                                                    \
-        for (bench_start(TIMER); bench_more(TIMER);) CALL;  \
-        bench_report(TIMER, WHAT, (double)(WORK), UNIT);    \
+#define BENCH(TIMER, CALL, WHAT, WORK, UNIT)               \
+    do {                                                   \
+        for (bench_start(TIMER); bench_more(TIMER);) CALL; \
+        bench_report(TIMER, WHAT, (double)(WORK), UNIT);   \
     } while (0)
 
 #endif

@@ -17,7 +17,8 @@ typedef struct window_case {
     ptrdiff_t *tap_offset;
 } window_case;
 
-static window_case make_window(size_t taps, size_t words, size_t pixels, size_t stride_kind, bit_pattern pattern) {
+static window_case make_window(size_t taps, size_t words, size_t pixels, size_t stride_kind,
+                               bit_pattern pattern) {
     window_case made = {.taps = taps, .words = words, .pixels = pixels};
     const size_t spread = taps < 4 ? taps : 4; /* places for a tap, in words, so that some coincide */
     const size_t row = taps ? (spread - 1) + words : 0;
@@ -56,8 +57,9 @@ typedef struct xorpop_sizes {
 } xorpop_sizes;
 
 static void xorpop_case(const subject *isa, xorpop_sizes sizes) {
-    case_begin("filters %zu, taps %zu, channels %zu, pixels %zu, stride kind %zu, patterns %d %d", sizes.filters,
-               sizes.taps, sizes.channels, sizes.pixels, sizes.stride_kind, (int)sizes.source, (int)sizes.weights);
+    case_begin("filters %zu, taps %zu, channels %zu, pixels %zu, stride kind %zu, patterns %d %d",
+               sizes.filters, sizes.taps, sizes.channels, sizes.pixels, sizes.stride_kind, (int)sizes.source,
+               (int)sizes.weights);
     const bc_kernels *kernels = isa->kernels;
     const size_t words = divide_up(sizes.channels, 64);
     const size_t lanes = kernels->xorpop_block_filters, blocks = divide_up(sizes.filters, lanes);
@@ -65,16 +67,15 @@ static void xorpop_case(const subject *isa, xorpop_sizes sizes) {
     const size_t mps_words = sizes.filters * sizes.taps * divide_up(sizes.channels, 32);
     uint32_t *weights = memory_input(mps_words * sizeof *weights);
     fill_words32(weights, mps_words, sizes.weights);
-    const bc_xorpop_weights_args packing = {.weights = weights,
-                                            .filters = sizes.filters,
-                                            .taps = sizes.taps,
-                                            .channels = sizes.channels,
-                                            .blocks = memory_output(blocks * sizes.taps * words *
-                                                                    kernels->xorpop_block_word_bytes)};
+    const bc_xorpop_weights_args packing = {
+        .weights = weights,
+        .filters = sizes.filters,
+        .taps = sizes.taps,
+        .channels = sizes.channels,
+        .blocks = memory_output(blocks * sizes.taps * words * kernels->xorpop_block_word_bytes)};
     kernels->xorpop_weights(&packing);
 
-    const window_case window =
-        make_window(sizes.taps, words, sizes.pixels, sizes.stride_kind, sizes.source);
+    const window_case window = make_window(sizes.taps, words, sizes.pixels, sizes.stride_kind, sizes.source);
     const size_t row = blocks * lanes, counts_stride = row + sizes.pixels % 3;
     const size_t total = sizes.pixels ? (sizes.pixels - 1) * counts_stride + row : 0;
     int32_t *expected = memory_input(total * sizeof *expected);
@@ -117,11 +118,13 @@ static void xorpop_cases(const subject *isa) {
     /* Tiles: pixels, blocks, and filters that do not fill the last block. */
     for (const size_t *pixels = pixel_sizes; *pixels != END_OF_SIZES; pixels++)
         for (size_t blocks = 1; blocks <= 9; blocks++)
-            xorpop_case(isa, (xorpop_sizes){blocks * lanes - random_below(lanes), 1 + random_below(3),
-                                            1 + random_below(130), *pixels, kind++, BITS_RANDOM, BITS_RANDOM});
+            xorpop_case(isa,
+                        (xorpop_sizes){blocks * lanes - random_below(lanes), 1 + random_below(3),
+                                       1 + random_below(130), *pixels, kind++, BITS_RANDOM, BITS_RANDOM});
     /* Reductions of every length up to where carry-save trees have wrapped round, and one that is long. */
     for (size_t words = 1; words <= 70; words++)
-        xorpop_case(isa, (xorpop_sizes){lanes, 1, 64 * words, 1 + words % 9, kind++, BITS_RANDOM, BITS_RANDOM});
+        xorpop_case(isa,
+                    (xorpop_sizes){lanes, 1, 64 * words, 1 + words % 9, kind++, BITS_RANDOM, BITS_RANDOM});
     for (size_t taps = 0; taps <= 49; taps++)
         xorpop_case(isa, (xorpop_sizes){lanes, taps, 1 + random_below(200), 1 + taps % 9, kind++, BITS_RANDOM,
                                         BITS_RANDOM});
@@ -140,7 +143,13 @@ void test_xorpop_weights(const subject *isa) {
             xorpop_case(isa, (xorpop_sizes){filters, 3, *channels, 1, 0, BITS_ZERO, BITS_ONE_HOT});
 }
 
-enum { BENCH_CHANNELS = 256, BENCH_WORDS = BENCH_CHANNELS / 64, BENCH_TAPS = 9, BENCH_ROW = 16, BENCH_PIXELS = 14 };
+enum {
+    BENCH_CHANNELS = 256,
+    BENCH_WORDS = BENCH_CHANNELS / 64,
+    BENCH_TAPS = 9,
+    BENCH_ROW = 16,
+    BENCH_PIXELS = 14
+};
 
 static uint64_t bench_words[3 * BENCH_ROW * BENCH_WORDS];
 static ptrdiff_t bench_taps[BENCH_TAPS];
@@ -192,10 +201,10 @@ void bench_xorpop(bench *timer, const bc_kernels *kernels) {
 
 /* ---- Windows -------------------------------------------------------------------------------------- */
 
-static void window_popcount_case(const subject *isa, size_t taps, size_t words, size_t pixels, size_t stride_kind,
-                                 bit_pattern pattern) {
-    case_begin("taps %zu, words %zu, pixels %zu, stride kind %zu, pattern %d", taps, words, pixels, stride_kind,
-               (int)pattern);
+static void window_popcount_case(const subject *isa, size_t taps, size_t words, size_t pixels,
+                                 size_t stride_kind, bit_pattern pattern) {
+    case_begin("taps %zu, words %zu, pixels %zu, stride kind %zu, pattern %d", taps, words, pixels,
+               stride_kind, (int)pattern);
     const window_case window = make_window(taps, words, pixels, stride_kind, pattern);
     int32_t *expected = memory_input(pixels * sizeof *expected);
     for (size_t pixel = 0; pixel < pixels; pixel++) {
@@ -234,6 +243,6 @@ void bench_window_popcount(bench *timer, const bc_kernels *kernels) {
                                           .words = BENCH_WORDS,
                                           .pixels = BENCH_PIXELS,
                                           .counts = bench_counts};
-    BENCH(timer, kernels->window_popcount(&args), "14 pixels, 3x3x256", BENCH_PIXELS * BENCH_TAPS * BENCH_CHANNELS,
-          "bits");
+    BENCH(timer, kernels->window_popcount(&args), "14 pixels, 3x3x256",
+          BENCH_PIXELS * BENCH_TAPS * BENCH_CHANNELS, "bits");
 }

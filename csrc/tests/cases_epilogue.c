@@ -123,7 +123,7 @@ static float *float_terms(size_t count, float_pattern pattern) {
     return terms;
 }
 
-/* Arguments but for the format and destination, with all that is padded followed by all-ones bytes. */
+/* Arguments but for the format and destination. */
 static bc_epilogue_args make_args(const epilogue_sizes *sizes) {
     const size_t channels = sizes->channels, row = channels + random_below(3);
     const size_t total = sizes->pixels ? (sizes->pixels - 1) * row + channels : 0;
@@ -181,12 +181,16 @@ static float epilogue_x(const bc_epilogue_args *args, size_t pixel, size_t chann
     return with_beta + args->bias[channel];
 }
 
-static size_t rows_of(size_t pixels, size_t stride, size_t row) { return pixels ? (pixels - 1) * stride + row : 0; }
+static size_t rows_of(size_t pixels, size_t stride, size_t row) {
+    return pixels ? (pixels - 1) * stride + row : 0;
+}
 
 /* Returns the floats, from which the other formats follow. */
 static const float *check_floats(const subject *isa, bc_epilogue_args args) {
-    const size_t stride = args.channels + args.pixels % 2, total = rows_of(args.pixels, stride, args.channels);
-    float *actual = memory_output(total * sizeof *actual), *portable = memory_output(total * sizeof *portable);
+    const size_t stride = args.channels + args.pixels % 2,
+                 total = rows_of(args.pixels, stride, args.channels);
+    float *actual = memory_output(total * sizeof *actual),
+          *portable = memory_output(total * sizeof *portable);
     args.format = BC_FLOAT32;
     args.destination_stride = (ptrdiff_t)stride;
     args.destination = portable;
@@ -210,7 +214,8 @@ static const float *check_floats(const subject *isa, bc_epilogue_args args) {
 static void check_halves(const subject *isa, bc_epilogue_args args, const float *floats) {
     const size_t float_stride = args.channels + args.pixels % 2, stride = args.channels + 1;
     const size_t total = rows_of(args.pixels, stride, args.channels);
-    uint16_t *actual = memory_output(total * sizeof *actual), *expected = memory_input(total * sizeof *expected);
+    uint16_t *actual = memory_output(total * sizeof *actual),
+             *expected = memory_input(total * sizeof *expected);
     memset(expected, MEMORY_FILL, total * sizeof *expected);
     for (size_t pixel = 0; pixel < args.pixels; pixel++)
         for (size_t c = 0; c < args.channels; c++)
@@ -222,11 +227,13 @@ static void check_halves(const subject *isa, bc_epilogue_args args, const float 
     expect_f16("halves", actual, expected, total);
 }
 
-static void check_bits(const subject *isa, bc_epilogue_args args, size_t destination_bit, const float *floats) {
+static void check_bits(const subject *isa, bc_epilogue_args args, size_t destination_bit,
+                       const float *floats) {
     const size_t float_stride = args.channels + args.pixels % 2;
     const size_t words = divide_up(destination_bit + args.channels, 64), stride = words + args.pixels % 3;
     const size_t total = rows_of(args.pixels, stride, words);
-    uint64_t *actual = memory_output(total * sizeof *actual), *expected = memory_input(total * sizeof *expected);
+    uint64_t *actual = memory_output(total * sizeof *actual),
+             *expected = memory_input(total * sizeof *expected);
     fill_words(actual, total, BITS_RANDOM);
     memcpy(expected, actual, total * sizeof *expected);
     for (size_t pixel = 0; pixel < args.pixels; pixel++)
@@ -250,12 +257,13 @@ static void check_bits(const subject *isa, bc_epilogue_args args, size_t destina
 
 static void epilogue_case(const subject *isa, const epilogue_sizes *sizes) {
     const bc_neuron *neuron = sizes->neuron;
-    case_begin("pixels %zu, channels %zu, %s, beta %d, pixel_base %d, pack terms %d, shifts %u %u, numbers %d, "
-               "neuron %d (%g, %g, %g), bit %zu",
-               sizes->pixels, sizes->channels, sizes->from_counts ? "counts" : "sums", sizes->with_beta,
-               sizes->with_pixel_base, sizes->with_pack_terms, sizes->count_shift, sizes->sum_shift,
-               (int)sizes->numbers, (int)neuron->type, (double)neuron->a, (double)neuron->b, (double)neuron->c,
-               sizes->destination_bit);
+    case_begin(
+        "pixels %zu, channels %zu, %s, beta %d, pixel_base %d, pack terms %d, shifts %u %u, numbers %d, "
+        "neuron %d (%g, %g, %g), bit %zu",
+        sizes->pixels, sizes->channels, sizes->from_counts ? "counts" : "sums", sizes->with_beta,
+        sizes->with_pixel_base, sizes->with_pack_terms, sizes->count_shift, sizes->sum_shift,
+        (int)sizes->numbers, (int)neuron->type, (double)neuron->a, (double)neuron->b, (double)neuron->c,
+        sizes->destination_bit);
     bc_epilogue_args args = make_args(sizes);
     const float *pack_bias = args.pack_bias;
     args.pack_bias = NULL;
@@ -282,17 +290,23 @@ static epilogue_sizes random_epilogue(void) {
 
 /* Every neuron over numbers of every size: scale 1 and bias -0 hand them through as they are. */
 static void neuron_case(const subject *isa, const bc_neuron *neuron) {
-    static const float special[] = {0.0f,       -0.0f,    INFINITY,  -INFINITY, NAN,    1.0f,   -1.0f,  0.5f,
-                                    -0.5f,      2.0f,     -2.0f,     3e38f,     -3e38f, 1e-45f, -1e-45f, 1e-38f,
-                                    88.72f,     88.73f,   -87.3f,    -103.9f,   -104.0f, -14.1f, -13.0f, 5.5f,
-                                    0x1p-24f,   -0x1p-24f, 709.0f,   -709.0f,   17.3f,  9.01f,  -5.0f,  -8.3f};
-    enum { CHANNELS = 64, PIXELS = 64, COUNT = CHANNELS * PIXELS, SPECIAL = sizeof special / sizeof special[0] };
-    case_begin("neuron %d (%g, %g, %g) over %d numbers", (int)neuron->type, (double)neuron->a, (double)neuron->b,
-               (double)neuron->c, (int)COUNT);
+    static const float special[] = {
+        0.0f,   -0.0f,  INFINITY, -INFINITY, NAN,    1.0f,    -1.0f,  0.5f,   -0.5f,   2.0f,    -2.0f,
+        3e38f,  -3e38f, 1e-45f,   -1e-45f,   1e-38f, 88.72f,  88.73f, -87.3f, -103.9f, -104.0f, -14.1f,
+        -13.0f, 5.5f,   0x1p-24f, -0x1p-24f, 709.0f, -709.0f, 17.3f,  9.01f,  -5.0f,   -8.3f};
+    enum {
+        CHANNELS = 64,
+        PIXELS = 64,
+        COUNT = CHANNELS * PIXELS,
+        SPECIAL = sizeof special / sizeof special[0]
+    };
+    case_begin("neuron %d (%g, %g, %g) over %d numbers", (int)neuron->type, (double)neuron->a,
+               (double)neuron->b, (double)neuron->c, (int)COUNT);
     float *sums = memory_padded_input(COUNT, sizeof *sums);
     for (size_t i = 0; i < COUNT; i++)
         sums[i] = i < SPECIAL ? special[i] : ldexpf(random_float(), (int)random_below(60) - 45);
-    float *scale = memory_padded_input(CHANNELS, sizeof *scale), *bias = memory_padded_input(CHANNELS, sizeof *bias);
+    float *scale = memory_padded_input(CHANNELS, sizeof *scale),
+          *bias = memory_padded_input(CHANNELS, sizeof *bias);
     for (size_t c = 0; c < CHANNELS; c++) {
         scale[c] = 1.0f;
         bias[c] = -0.0f;
@@ -368,10 +382,11 @@ void bench_epilogue(bench *timer, const bc_kernels *kernels) {
     static const struct {
         bc_neuron_type type;
         const char *what;
-    } timed[] = {{BC_NEURON_RELU, "14 pixels x 64, RELU"},   {BC_NEURON_SIGMOID, "14 pixels x 64, SIGMOID"},
-                 {BC_NEURON_TANH, "14 pixels x 64, TANH"},   {BC_NEURON_SOFT_PLUS, "14 pixels x 64, SOFT_PLUS"},
-                 {BC_NEURON_GELU, "14 pixels x 64, GELU"},   {BC_NEURON_POWER, "14 pixels x 64, POWER"},
-                 {BC_NEURON_LOGARITHM, "14 pixels x 64, LOGARITHM"}};
+    } timed[] = {
+        {BC_NEURON_RELU, "14 pixels x 64, RELU"},          {BC_NEURON_SIGMOID, "14 pixels x 64, SIGMOID"},
+        {BC_NEURON_TANH, "14 pixels x 64, TANH"},          {BC_NEURON_SOFT_PLUS, "14 pixels x 64, SOFT_PLUS"},
+        {BC_NEURON_GELU, "14 pixels x 64, GELU"},          {BC_NEURON_POWER, "14 pixels x 64, POWER"},
+        {BC_NEURON_LOGARITHM, "14 pixels x 64, LOGARITHM"}};
     for (size_t i = 0; i < sizeof timed / sizeof timed[0]; i++) {
         args.neuron.type = timed[i].type;
         BENCH(timer, kernels->epilogue(&args), timed[i].what, values, "values");

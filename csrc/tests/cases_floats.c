@@ -64,7 +64,8 @@ static void signsum_case(const subject *isa, signsum_sizes sizes) {
     /* Rows of a kernel may lie in any order and overlap. */
     const ptrdiff_t stride = stride_of_kind(sizes.stride_kind, sizes.channels);
     const size_t spread = sizes.rows < 3 ? sizes.rows : 3;
-    const strided source = memory_strided_input(sizes.pixels, run + (spread ? spread - 1 : 0), stride, sizeof(float));
+    const strided source =
+        memory_strided_input(sizes.pixels, run + (spread ? spread - 1 : 0), stride, sizeof(float));
     fill_floats(source.block, source.elements, sizes.source);
     ptrdiff_t *row_offset = memory_input(sizes.rows * sizeof *row_offset);
     for (size_t row = 0; row < sizes.rows; row++)
@@ -75,7 +76,8 @@ static void signsum_case(const subject *isa, signsum_sizes sizes) {
     float *sums = memory_output(total * sizeof *sums), *before = memory_input(total * sizeof *before);
     if (sizes.accumulate)
         for (size_t pixel = 0; pixel < sizes.pixels; pixel++)
-            for (size_t filter = 0; filter < filters; filter++) sums[pixel * sums_stride + filter] = random_float();
+            for (size_t filter = 0; filter < filters; filter++)
+                sums[pixel * sums_stride + filter] = random_float();
     memcpy(before, sums, total * sizeof *sums);
 
     bc_signsum_args args = {.source = source.first,
@@ -166,8 +168,17 @@ void test_signsum_weights(const subject *isa) {
         }
 }
 
-enum { BENCH_CHANNELS = 64, BENCH_WIDTH = 3, BENCH_ROWS = 3, BENCH_PIXELS = 14, BENCH_ROW = 16 * BENCH_CHANNELS };
-enum { BENCH_RUN = BENCH_WIDTH * BENCH_CHANNELS, BENCH_BLOCK_BYTES = BENCH_CHANNELS * BENCH_ROWS * BENCH_RUN * 8 };
+enum {
+    BENCH_CHANNELS = 64,
+    BENCH_WIDTH = 3,
+    BENCH_ROWS = 3,
+    BENCH_PIXELS = 14,
+    BENCH_ROW = 16 * BENCH_CHANNELS
+};
+enum {
+    BENCH_RUN = BENCH_WIDTH * BENCH_CHANNELS,
+    BENCH_BLOCK_BYTES = BENCH_CHANNELS * BENCH_ROWS * BENCH_RUN * 8
+};
 
 static float bench_source[BENCH_ROWS * BENCH_ROW], bench_sums[BENCH_PIXELS * BENCH_CHANNELS];
 static uint32_t bench_weights[BENCH_CHANNELS * BENCH_ROWS * BENCH_RUN / 32];
@@ -185,8 +196,8 @@ static bc_signsum_weights_args bench_packing(void) {
 
 void bench_signsum_weights(bench *timer, const bc_kernels *kernels) {
     const bc_signsum_weights_args args = bench_packing();
-    BENCH(timer, kernels->signsum_weights(&args), "64 filters, 3x3x64", BENCH_CHANNELS * BENCH_ROWS * BENCH_RUN,
-          "weights");
+    BENCH(timer, kernels->signsum_weights(&args), "64 filters, 3x3x64",
+          BENCH_CHANNELS * BENCH_ROWS * BENCH_RUN, "weights");
 }
 
 void bench_signsum(bench *timer, const bc_kernels *kernels) {

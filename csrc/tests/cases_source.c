@@ -23,7 +23,8 @@ uint16_t reference_to_f16(float value) {
     frexp(magnitude, &exponent);
     /* The last place of a float16 of this size is 2^place. */
     int place = exponent - 11 < -24 ? -24 : exponent - 11;
-    const double quotient = ldexp(magnitude, -place); /* below 2048; adding and taking away 2^52 rounds to even */
+    const double quotient =
+        ldexp(magnitude, -place); /* below 2048; adding and taking away 2^52 rounds to even */
     double rounded = quotient + 0x1p52 - 0x1p52;
     if (rounded == 2048.0) {
         rounded = 1024.0;
@@ -38,7 +39,8 @@ static float widen(bc_format format, const void *source, size_t i) {
     return reference_from_f16(((const uint16_t *)source)[i]);
 }
 
-static void widening_case(void (*kernel)(const bc_widen_args *), bc_format format, size_t count, int ordered) {
+static void widening_case(void (*kernel)(const bc_widen_args *), bc_format format, size_t count,
+                          int ordered) {
     case_begin("count %zu%s", count, ordered ? ", every value" : "");
     const size_t size = format == BC_UNORM8 ? 1 : 2;
     unsigned char *source = memory_input(count * size);
@@ -125,8 +127,10 @@ static void expect_abs_sum(const source_case *source) {
     }
 }
 
-static void pack_case(const subject *isa, size_t pixels, size_t channels, size_t variant, size_t stride_kind) {
-    case_begin("pixels %zu, channels %zu, variant %zu, stride kind %zu", pixels, channels, variant, stride_kind);
+static void pack_case(const subject *isa, size_t pixels, size_t channels, size_t variant,
+                      size_t stride_kind) {
+    case_begin("pixels %zu, channels %zu, variant %zu, stride kind %zu", pixels, channels, variant,
+               stride_kind);
     const source_case source = make_source(pixels, channels, variant, stride_kind);
     const size_t words = divide_up(channels, 64), words_stride = words + variant % 3;
     const size_t total = pixels ? (pixels - 1) * words_stride + words : 0;
@@ -154,8 +158,10 @@ static void pack_case(const subject *isa, size_t pixels, size_t channels, size_t
     case_end();
 }
 
-static void terms_case(const subject *isa, size_t pixels, size_t channels, size_t variant, size_t stride_kind) {
-    case_begin("pixels %zu, channels %zu, variant %zu, stride kind %zu", pixels, channels, variant, stride_kind);
+static void terms_case(const subject *isa, size_t pixels, size_t channels, size_t variant,
+                       size_t stride_kind) {
+    case_begin("pixels %zu, channels %zu, variant %zu, stride kind %zu", pixels, channels, variant,
+               stride_kind);
     const source_case source = make_source(pixels, channels, variant, stride_kind);
     const size_t row = channels + variant % 3;
     const size_t total = pixels ? (pixels - 1) * row + channels : 0;
@@ -182,8 +188,7 @@ static void terms_case(const subject *isa, size_t pixels, size_t channels, size_
 /* 4 (terms, abs_sum) times the kinds of numbers. */
 enum { SOURCE_VARIANTS = 4 * FLOAT_PATTERNS };
 
-static void source_cases(const subject *isa,
-                         void (*one)(const subject *, size_t, size_t, size_t, size_t)) {
+static void source_cases(const subject *isa, void (*one)(const subject *, size_t, size_t, size_t, size_t)) {
     size_t stride_kind = 0;
     for (const size_t *channels = channel_sizes; *channels; channels++) {
         for (size_t variant = 0; variant < SOURCE_VARIANTS; variant++)
@@ -250,8 +255,8 @@ static void slice_case(const subject *isa, size_t pixels, size_t first_bit, size
         uint64_t *wanted = expected + pixel * destination_stride;
         memset(wanted, 0, words * sizeof *wanted);
         for (size_t bit = 0; bit < bits; bit++)
-            wanted[bit / 64] |=
-                (uint64_t)bit_of(first + (ptrdiff_t)pixel * stride, first_bit % 64 + bit) << bit % 64;
+            wanted[bit / 64] |= (uint64_t)bit_of(first + (ptrdiff_t)pixel * stride, first_bit % 64 + bit)
+                                << bit % 64;
     }
     uint64_t *actual = memory_output(total * sizeof *actual);
     const uintptr_t word_0 = (uintptr_t)first - first_word * sizeof *first;
@@ -271,7 +276,8 @@ void test_slice_bits(const subject *isa) {
     size_t kind = 0;
     for (const size_t *bits = channel_sizes; *bits; bits++) {
         for (size_t i = 0; i < sizeof first_bits / sizeof first_bits[0]; i++)
-            for (size_t pixels = 0; pixels < 4; pixels++) slice_case(isa, pixels, first_bits[i], *bits, kind++);
+            for (size_t pixels = 0; pixels < 4; pixels++)
+                slice_case(isa, pixels, first_bits[i], *bits, kind++);
         for (const size_t *pixels = pixel_sizes; *pixels != END_OF_SIZES; pixels++)
             slice_case(isa, *pixels, random_below(200), *bits, kind++);
     }
@@ -287,7 +293,8 @@ void bench_slice_bits(bench *timer, const bc_kernels *kernels) {
                                 .bits = BENCH_CHANNELS,
                                 .destination = bench_words,
                                 .destination_stride = BENCH_CHANNELS / 64};
-    BENCH(timer, kernels->slice_bits(&args), "56 pixels x 256 bits from 33", BENCH_PIXELS * BENCH_CHANNELS, "bits");
+    BENCH(timer, kernels->slice_bits(&args), "56 pixels x 256 bits from 33", BENCH_PIXELS * BENCH_CHANNELS,
+          "bits");
 }
 
 /* ---- Bits to values ------------------------------------------------------------------------------- */

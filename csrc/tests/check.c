@@ -54,12 +54,12 @@ void case_end(void) {
         state.counts.passed++;
 }
 
-#define EXPECT_EQUAL(FORMAT, TYPE)                                                           \
-    for (size_t i = 0; i < count; i++) {                                                     \
-        if (actual[i] != expected[i]) {                                                      \
+#define EXPECT_EQUAL(FORMAT, TYPE)                                                                        \
+    for (size_t i = 0; i < count; i++) {                                                                  \
+        if (actual[i] != expected[i]) {                                                                   \
             fail("%s[%zu] is " FORMAT ", expected " FORMAT, what, i, (TYPE)actual[i], (TYPE)expected[i]); \
-            return;                                                                          \
-        }                                                                                    \
+            return;                                                                                       \
+        }                                                                                                 \
     }
 
 void expect_i8(const char *what, const int8_t *actual, const int8_t *expected, size_t count) {

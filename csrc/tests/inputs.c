@@ -37,8 +37,8 @@ void fill_words32(uint32_t *words, size_t count, bit_pattern pattern) {
 }
 
 void fill_floats(float *values, size_t count, float_pattern pattern) {
-    static const float special[] = {0.0f,     -0.0f,     0x1p-149f, -0x1p-149f, 0x1p-126f,
-                                    -1e-30f,  1e30f,     INFINITY,  -INFINITY,  NAN};
+    static const float special[] = {0.0f,    -0.0f, 0x1p-149f, -0x1p-149f, 0x1p-126f,
+                                    -1e-30f, 1e30f, INFINITY,  -INFINITY,  NAN};
     const size_t finite = 7, all = sizeof special / sizeof special[0];
     for (size_t i = 0; i < count; i++) {
         const int mix = pattern >= FLOATS_FINITE && random_below(8) == 0;

@@ -24,7 +24,13 @@ void fill_words32(uint32_t *words, size_t count, bit_pattern pattern);
 
 /* SPECIAL mixes zeros of both signs, subnormals, infinities and NaN into random numbers; FINITE only those that
  * are finite. */
-typedef enum float_pattern { FLOATS_ZERO, FLOATS_ORDINARY, FLOATS_FINITE, FLOATS_SPECIAL, FLOAT_PATTERNS } float_pattern;
+typedef enum float_pattern {
+    FLOATS_ZERO,
+    FLOATS_ORDINARY,
+    FLOATS_FINITE,
+    FLOATS_SPECIAL,
+    FLOAT_PATTERNS
+} float_pattern;
 void fill_floats(float *values, size_t count, float_pattern pattern);
 
 /* A stride for rows of `row` elements: dense, with gaps, 0, or backwards, by `kind`. */

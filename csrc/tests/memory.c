@@ -69,7 +69,8 @@ void *memory_input(size_t bytes) { return take(bytes, 0)->data; }
 void *memory_padded_input(size_t count, size_t element_bytes) {
     const size_t slack = BC_SLACK * element_bytes;
     slot *taken = take(count * element_bytes + slack, 0);
-    memset(taken->data, 0xff, taken->bytes);
+    /* As int32, -1 and nearly INT32_MIN; as float32, NaN and a subnormal. */
+    memset(taken->data, side == FENCE_AFTER ? 0xff : 0x80, taken->bytes);
     return taken->data;
 }
 

@@ -16,7 +16,7 @@ void memory_reset(memory_fence fence);
 /* Contents are undefined. */
 void *memory_input(size_t bytes);
 
-/* An input that may be read BC_SLACK elements past its end; what is there are all-ones bytes. */
+/* An input that may be read BC_SLACK elements past its end; what is there is of no use. */
 void *memory_padded_input(size_t count, size_t element_bytes);
 
 /* Every byte is MEMORY_FILL. */
