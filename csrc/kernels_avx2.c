@@ -1,2 +1,400 @@
+/* AVX2 with F16C and POPCNT (Haswell, Zen and later).
+ *
+ * There is no vector popcount: vpshufb looks up the bits of 32 nibbles at once (2 a cycle on Zen, 1 on Intel before Ice
+ * Lake), counts gather in bytes, and vpsadbw adds these up before they can overflow. For BINARY_WEIGHTS vpermps looks
+ * up eight signed sums at once.
+ */
 #include "kernels.h"
-const bc_kernels bc_kernels_avx2 = {.xorpop = 0};
+
+#if defined(__x86_64__) || defined(_M_X64)
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,popcnt"))), apply_to = function)
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,popcnt")
+#endif
+
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+#include "bits.h"
+
+/* Without this, GCC 12 unrolls too late to keep the arrays of a tile in registers. */
+#define UNROLL _Pragma("GCC unroll 8")
+
+enum { FLOATS = 8 /* in a vector */ };
+
+/* All bits set in the first `count` of 8 lanes. */
+static inline __m256i first_lanes(size_t count) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)(count < FLOATS ? count : FLOATS)), lane);
+}
+
+/* ---- Reading the source --------------------------------------------------------------------------- */
+
+static void widen_f16(const bc_widen_args *args) {
+    const uint16_t *source = args->source;
+    size_t i = 0;
+    for (; i + FLOATS <= args->count; i += FLOATS)
+        _mm256_storeu_ps(args->destination + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(source + i))));
+    for (; i < args->count; i++) args->destination[i] = _cvtsh_ss(source[i]);
+}
+
+static void widen_u8(const bc_widen_args *args) {
+    const uint8_t *source = args->source;
+    const __m256 full = _mm256_set1_ps(255.0f);
+    size_t i = 0;
+    for (; i + FLOATS <= args->count; i += FLOATS) {
+        const __m256i value = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(source + i)));
+        _mm256_storeu_ps(args->destination + i, _mm256_div_ps(_mm256_cvtepi32_ps(value), full));
+    }
+    for (; i < args->count; i++) args->destination[i] = (float)source[i] / 255.0f;
+}
+
+/* v of up to 8 channels; absent lanes are 0. */
+static inline __m256 load_terms(const float *source, const float *bias, const float *scale, size_t channel,
+                                __m256i lanes) {
+    const __m256 value = _mm256_maskload_ps(source + channel, lanes);
+    if (!bias) return value;
+    const __m256 sum = _mm256_add_ps(value, _mm256_maskload_ps(bias + channel, lanes));
+    return _mm256_and_ps(_mm256_mul_ps(sum, _mm256_maskload_ps(scale + channel, lanes)),
+                         _mm256_castsi256_ps(lanes));
+}
+
+/* Bit i: v[i] is not below zero; +0, -0 and NaN are not. */
+static inline unsigned nonnegative(__m256 v) {
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_NLT_UQ));
+}
+
+static inline __m256 magnitude(__m256 v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
+
+static inline float add_lanes(__m256 v) {
+    __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+    return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
+}
+
+/* One pixel in general: with terms or without, any number of channels. */
+static inline void pack_pixel(const float *source, const float *bias, const float *scale, size_t channels,
+                              uint64_t *words, float *abs_sum) {
+    __m256 magnitudes = _mm256_setzero_ps();
+    for (size_t c = 0; c < channels; c += 64) {
+        uint64_t word = 0;
+        for (size_t part = 0; part < 64 && c + part < channels; part += FLOATS) {
+            const __m256i lanes = first_lanes(channels - c - part);
+            const __m256 v = load_terms(source, bias, scale, c + part, lanes);
+            word |= (uint64_t)nonnegative(v) << part;
+            magnitudes = _mm256_add_ps(magnitudes, magnitude(v));
+        }
+        words[c / 64] = word & bc_low_bits(channels - c);
+    }
+    if (abs_sum) *abs_sum += add_lanes(magnitudes);
+}
+
+static void pack_f32(const bc_pack_args *args) {
+    const size_t whole = args->bias || args->abs_sum ? 0 : args->channels / 64 * 64;
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        uint64_t *words = args->words + (ptrdiff_t)pixel * args->words_stride;
+        for (size_t c = 0; c < whole; c += 64) {
+            uint64_t word = 0;
+            UNROLL
+            for (int part = 0; part < 64; part += FLOATS)
+                word |= (uint64_t)nonnegative(_mm256_loadu_ps(source + c + part)) << part;
+            words[c / 64] = word;
+        }
+        if (whole < args->channels)
+            pack_pixel(source + whole, args->bias, args->scale, args->channels - whole, words + whole / 64,
+                       args->abs_sum ? args->abs_sum + pixel : NULL);
+    }
+}
+
+static void terms_f32(const bc_terms_args *args) {
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        float *destination = args->destination + (ptrdiff_t)pixel * args->destination_stride;
+        __m256 magnitudes = _mm256_setzero_ps();
+        for (size_t c = 0; c < args->channels; c += FLOATS) {
+            const __m256i lanes = first_lanes(args->channels - c);
+            const __m256 v = load_terms(source, args->bias, args->scale, c, lanes);
+            _mm256_maskstore_ps(destination + c, lanes, v);
+            magnitudes = _mm256_add_ps(magnitudes, magnitude(v));
+        }
+        if (args->abs_sum) args->abs_sum[pixel] += add_lanes(magnitudes);
+    }
+}
+
+/* ---- XNOR: 8 filters to a pair of vectors, one word of a pixel broadcast against the same word of each ---- */
+
+enum {
+    BLOCK_FILTERS = 8,
+    HALF_FILTERS = 4, /* in a vector */
+    WORDS_BEFORE_OVERFLOW = 31, /* a byte gains up to 8 a word */
+};
+
+static inline __m256i count_bytes(__m256i bits) {
+    const __m256i nibble_counts = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
+                                                   0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+    const __m256i low_nibbles = _mm256_set1_epi8(15);
+    const __m256i low = _mm256_and_si256(bits, low_nibbles);
+    const __m256i high = _mm256_and_si256(_mm256_srli_epi16(bits, 4), low_nibbles);
+    return _mm256_add_epi8(_mm256_shuffle_epi8(nibble_counts, low), _mm256_shuffle_epi8(nibble_counts, high));
+}
+
+/* The low halves of four 64-bit sums. */
+static inline __m128i narrow_sums(__m256i sums) {
+    const __m256i even = _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6);
+    return _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(sums, even));
+}
+
+/* PIXELS x 8 filters; PIXELS must be a literal. Byte counts stay in registers, the sums that they are flushed to do
+ * not need to. */
+#define XORPOP_TILE(NAME, PIXELS)                                                                           \
+    static inline void NAME(const bc_xorpop_args *args, const uint64_t *source, const uint64_t *weights,    \
+                            int32_t *counts) {                                                              \
+        const ptrdiff_t stride = args->source_stride;                                                       \
+        const __m256i zero = _mm256_setzero_si256();                                                        \
+        __m256i sums[PIXELS][2], bytes[PIXELS][2];                                                          \
+        UNROLL                                                                                              \
+        for (int p = 0; p < PIXELS; p++) sums[p][0] = sums[p][1] = bytes[p][0] = bytes[p][1] = zero;        \
+        size_t room = WORDS_BEFORE_OVERFLOW;                                                                \
+        for (size_t tap = 0; tap < args->taps; tap++) {                                                     \
+            const uint64_t *pixel = source + args->tap_offset[tap];                                         \
+            for (size_t k = 0; k < args->words; k++, pixel++, weights += BLOCK_FILTERS) {                   \
+                const __m256i low = _mm256_loadu_si256((const __m256i *)weights);                           \
+                const __m256i high = _mm256_loadu_si256((const __m256i *)(weights + HALF_FILTERS));         \
+                UNROLL                                                                                      \
+                for (int p = 0; p < PIXELS; p++) {                                                          \
+                    const __m256i word = _mm256_set1_epi64x((long long)pixel[p * stride]);                  \
+                    bytes[p][0] = _mm256_add_epi8(bytes[p][0], count_bytes(_mm256_xor_si256(low, word)));   \
+                    bytes[p][1] = _mm256_add_epi8(bytes[p][1], count_bytes(_mm256_xor_si256(high, word)));  \
+                }                                                                                           \
+                if (--room) continue;                                                                       \
+                room = WORDS_BEFORE_OVERFLOW;                                                               \
+                UNROLL                                                                                      \
+                for (int p = 0; p < PIXELS; p++) {                                                          \
+                    sums[p][0] = _mm256_add_epi64(sums[p][0], _mm256_sad_epu8(bytes[p][0], zero));          \
+                    sums[p][1] = _mm256_add_epi64(sums[p][1], _mm256_sad_epu8(bytes[p][1], zero));          \
+                    bytes[p][0] = bytes[p][1] = zero;                                                       \
+                }                                                                                           \
+            }                                                                                               \
+        }                                                                                                   \
+        UNROLL                                                                                              \
+        for (int p = 0; p < PIXELS; p++) {                                                                  \
+            const __m256i low = _mm256_add_epi64(sums[p][0], _mm256_sad_epu8(bytes[p][0], zero));           \
+            const __m256i high = _mm256_add_epi64(sums[p][1], _mm256_sad_epu8(bytes[p][1], zero));          \
+            int32_t *at = counts + (size_t)p * args->counts_stride;                                         \
+            _mm_storeu_si128((__m128i *)at, narrow_sums(low));                                              \
+            _mm_storeu_si128((__m128i *)(at + HALF_FILTERS), narrow_sums(high));                            \
+        }                                                                                                   \
+    }
+
+XORPOP_TILE(xorpop_4, 4)
+XORPOP_TILE(xorpop_1, 1)
+
+static void xorpop(const bc_xorpop_args *args) {
+    const size_t block_words = args->taps * args->words * BLOCK_FILTERS;
+    for (size_t block = 0; block < args->blocks; block++) {
+        const uint64_t *weights = (const uint64_t *)args->weights + block * block_words;
+        const uint64_t *source = args->source;
+        int32_t *counts = args->counts + block * BLOCK_FILTERS;
+        for (size_t left = args->pixels, pixels; left; left -= pixels) {
+            pixels = left >= 4 ? 4 : 1;
+            (pixels == 4 ? xorpop_4 : xorpop_1)(args, source, weights, counts);
+            source += (ptrdiff_t)pixels * args->source_stride;
+            counts += pixels * args->counts_stride;
+        }
+    }
+}
+
+static void window_popcount(const bc_window_popcount_args *args) {
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const uint64_t *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        uint64_t count = 0;
+        for (size_t tap = 0; tap < args->taps; tap++)
+            for (size_t k = 0; k < args->words; k++)
+                count += (uint64_t)_mm_popcnt_u64(source[args->tap_offset[tap] + (ptrdiff_t)k]);
+        args->counts[pixel] = (int32_t)count;
+    }
+}
+
+/* ---- BINARY_WEIGHTS: the 8 signed sums of 4 inputs of which the last is counted as positive fill one vector; 3
+ * weight bits pick a sum and the fourth its sign --------------------------------------------------------- */
+
+enum { SIGN_LANES = 16 };
+
+/* The shared layout, but with the low 3 bits of each nibble flipped where its highest bit is 0, so that they are
+ * signs relative to the last input's. */
+static void signsum_weights(const bc_signsum_weights_args *args) {
+    bc_kernels_scalar.signsum_weights(args);
+    const size_t blocks = (args->filters + SIGN_LANES - 1) / SIGN_LANES;
+    const size_t words = (args->width * args->channels + 31) / 32;
+    uint32_t *word = args->blocks;
+    for (size_t i = 0; i < blocks * args->rows * words * SIGN_LANES; i++) {
+        const uint32_t negative = ~word[i] >> 3 & 0x11111111;
+        word[i] ^= negative * 7;
+    }
+}
+
+/* +1 or -1 for each of 8 table entries, by one bit of the entry's number. */
+static inline __m256 entry_signs(int bit) {
+    const __m256i entry = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i set = _mm256_and_si256(_mm256_srli_epi32(entry, bit), _mm256_set1_epi32(1));
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_add_epi32(set, set), _mm256_set1_epi32(1)));
+}
+
+static inline __m256 sum_table(const float *inputs) {
+    __m256 table = _mm256_broadcast_ss(inputs + 3);
+    UNROLL
+    for (int i = 0; i < 3; i++) table = _mm256_fmadd_ps(_mm256_broadcast_ss(inputs + i), entry_signs(i), table);
+    return table;
+}
+
+/* PIXELS x 8 BLOCKS filters. */
+#define SIGNSUM_TILE(NAME, PIXELS, HALVES)                                                                  \
+    static inline void NAME(const bc_signsum_args *args, const float *source, const uint32_t *weights,      \
+                            float *out) {                                                                   \
+        const size_t words = (args->run + 31) / 32, block_words = args->block_stride_bytes / 4;             \
+        const ptrdiff_t stride = args->source_stride;                                                       \
+        const __m256i sign_bit = _mm256_set1_epi32(INT32_MIN);                                              \
+        __m256 sums[PIXELS][HALVES];                                                                        \
+        UNROLL                                                                                              \
+        for (int p = 0; p < PIXELS; p++)                                                                    \
+            UNROLL                                                                                          \
+            for (int h = 0; h < HALVES; h++) sums[p][h] = _mm256_setzero_ps();                              \
+        for (size_t row = 0; row < args->rows; row++) {                                                     \
+            const float *inputs = source + args->row_offset[row];                                           \
+            const uint32_t *row_weights = weights + row * words * SIGN_LANES;                               \
+            for (size_t i = 0; i < args->run; i += 4, inputs += 4) {                                        \
+                const uint32_t *word = row_weights + i / 32 * SIGN_LANES;                                   \
+                const __m128i pick = _mm_cvtsi32_si128((int)(i % 32));                                      \
+                const __m128i sign = _mm_cvtsi32_si128((int)(28 - i % 32));                                 \
+                float rest[PIXELS][4];                                                                      \
+                const float *four = inputs;                                                                 \
+                ptrdiff_t four_stride = stride;                                                             \
+                if (args->run - i < 4) {                                                                    \
+                    memset(rest, 0, sizeof rest);                                                           \
+                    for (int p = 0; p < PIXELS; p++)                                                        \
+                        for (size_t j = 0; j < args->run - i; j++)                                          \
+                            rest[p][j] = inputs[p * stride + (ptrdiff_t)j];                                 \
+                    four = rest[0];                                                                         \
+                    four_stride = 4;                                                                        \
+                }                                                                                           \
+                __m256 tables[PIXELS];                                                                      \
+                UNROLL                                                                                      \
+                for (int p = 0; p < PIXELS; p++) tables[p] = sum_table(four + p * four_stride);             \
+                UNROLL                                                                                      \
+                for (int h = 0; h < HALVES; h++) {                                                          \
+                    const uint32_t *lanes = word + (size_t)(h / 2) * block_words + h % 2 * FLOATS;          \
+                    const __m256i bits = _mm256_loadu_si256((const __m256i *)lanes);                        \
+                    const __m256i entry = _mm256_srl_epi32(bits, pick);                                     \
+                    const __m256 negative = _mm256_castsi256_ps(                                            \
+                        _mm256_andnot_si256(_mm256_sll_epi32(bits, sign), sign_bit));                       \
+                    UNROLL                                                                                  \
+                    for (int p = 0; p < PIXELS; p++)                                                        \
+                        sums[p][h] = _mm256_add_ps(                                                         \
+                            sums[p][h],                                                                     \
+                            _mm256_xor_ps(_mm256_permutevar8x32_ps(tables[p], entry), negative));           \
+                }                                                                                           \
+            }                                                                                               \
+        }                                                                                                   \
+        UNROLL                                                                                              \
+        for (int p = 0; p < PIXELS; p++)                                                                    \
+            UNROLL                                                                                          \
+            for (int h = 0; h < HALVES; h++) {                                                              \
+                float *at = out + (size_t)p * args->sums_stride + (size_t)h * FLOATS;                       \
+                if (args->accumulate) sums[p][h] = _mm256_add_ps(_mm256_loadu_ps(at), sums[p][h]);          \
+                _mm256_storeu_ps(at, sums[p][h]);                                                           \
+            }                                                                                               \
+    }
+
+SIGNSUM_TILE(signsum_2x4, 2, 4)
+SIGNSUM_TILE(signsum_1x4, 1, 4)
+SIGNSUM_TILE(signsum_2x2, 2, 2)
+SIGNSUM_TILE(signsum_1x2, 1, 2)
+
+static void signsum(const bc_signsum_args *args) {
+    for (size_t block = 0, blocks; block < args->blocks; block += blocks) {
+        blocks = args->blocks - block >= 2 ? 2 : 1;
+        const uint32_t *weights = (const uint32_t *)args->weights + block * (args->block_stride_bytes / 4);
+        const float *source = args->source;
+        float *sums = args->sums + block * SIGN_LANES;
+        for (size_t left = args->pixels, pixels; left; left -= pixels) {
+            pixels = left >= 2 ? 2 : 1;
+            if (blocks == 2)
+                (pixels == 2 ? signsum_2x4 : signsum_1x4)(args, source, weights, sums);
+            else
+                (pixels == 2 ? signsum_2x2 : signsum_1x2)(args, source, weights, sums);
+            source += (ptrdiff_t)pixels * args->source_stride;
+            sums += pixels * args->sums_stride;
+        }
+    }
+}
+
+/* ---- Epilogue ------------------------------------------------------------------------------------- */
+
+static inline void narrow_lanes(const float *y, uint16_t *halves) {
+    UNROLL
+    for (int lane = 0; lane < 16; lane += FLOATS)
+        _mm_storeu_si128((__m128i *)(halves + lane),
+                         _mm256_cvtps_ph(_mm256_loadu_ps(y + lane), _MM_FROUND_TO_NEAREST_INT));
+}
+
+static inline uint64_t nonnegative_lanes(const float *y) {
+    return nonnegative(_mm256_loadu_ps(y)) | nonnegative(_mm256_loadu_ps(y + FLOATS)) << FLOATS;
+}
+
+#include "epilogue_template.h"
+
+/* ---- Bits to values ------------------------------------------------------------------------------- */
+
+static void unpack_i8(const bc_unpack_args *args) {
+    /* Each byte of a vector gets the byte of the word that holds its bit, then tests its bit. */
+    const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1,  //
+                                            2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+    const __m256i bit = _mm256_set1_epi64x((long long)UINT64_C(0x8040201008040201));
+    const size_t words = (args->channels + 63) / 64;
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        int8_t *values = args->values + pixel * args->channels;
+        for (size_t c = 0; c < args->channels; c += 32) {
+            const uint64_t word = args->words[pixel * words + c / 64] >> c % 64;
+            const __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32((int)(uint32_t)word), spread);
+            const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
+            /* 0xff where set: -2 * 0xff - 1 is +1, and -2 * 0 - 1 is -1. */
+            const __m256i value = _mm256_sub_epi8(_mm256_set1_epi8(-1), _mm256_add_epi8(set, set));
+            int8_t lanes[32];
+            const size_t left = args->channels - c;
+            if (left >= 32) {
+                _mm256_storeu_si256((__m256i *)(values + c), value);
+            } else {
+                _mm256_storeu_si256((__m256i *)lanes, value);
+                memcpy(values + c, lanes, left);
+            }
+        }
+    }
+}
+
+const bc_kernels bc_kernels_avx2 = {
+    .widen_f16 = widen_f16,
+    .widen_u8 = widen_u8,
+    .pack_f32 = pack_f32,
+    .terms_f32 = terms_f32,
+    .xorpop = xorpop,
+    .window_popcount = window_popcount,
+    .signsum_block_filters = SIGN_LANES,
+    .signsum_block_word_bytes = SIGN_LANES * sizeof(uint32_t),
+    .signsum_weights = signsum_weights,
+    .signsum = signsum,
+    .epilogue = epilogue,
+    .unpack_i8 = unpack_i8,
+};
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#endif
+
+#endif

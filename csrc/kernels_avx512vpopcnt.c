@@ -212,7 +212,10 @@ static void window_popcount(const bc_window_popcount_args *args) {
 /* ---- BINARY_WEIGHTS: the 16 signed sums of 4 inputs fill one vector, and the 4 weight bits of each of 16 filters
  * pick theirs: one vpermps and one add for 64 multiply-adds ------------------------------------------ */
 
-enum { SIGN_LANES = 16, NIBBLES = 8 /* in a weight word */ };
+enum { SIGN_LANES = 16 };
+
+/* The portable layout, where AVX2 brings its own. */
+static void signsum_weights(const bc_signsum_weights_args *args) { bc_kernels_scalar.signsum_weights(args); }
 
 /* +1 or -1 for each of 16 table entries, by one bit of the entry's number. */
 static inline __m512 entry_signs(int bit) {
@@ -338,6 +341,9 @@ const bc_kernels bc_kernels_avx512vpopcnt = {
     .terms_f32 = terms_f32,
     .xorpop = xorpop,
     .window_popcount = window_popcount,
+    .signsum_block_filters = SIGN_LANES,
+    .signsum_block_word_bytes = SIGN_LANES * sizeof(uint32_t),
+    .signsum_weights = signsum_weights,
     .signsum = signsum,
     .epilogue = epilogue,
     .unpack_i8 = unpack_i8,
