@@ -90,4 +90,6 @@ def _threads_from_environment() -> None:
         ) from None
 
 
+# A wrong environment is an error at import, not in the first call.
+_core.isa()
 _threads_from_environment()
