@@ -59,53 +59,54 @@ def test_public_names_exist() -> None:
         assert hasattr(binconv, name)
 
 
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist of this checkout, and the wheel that is built from that sdist."""
+    pytest.importorskip("setuptools")
+    pytest.importorskip("Cython")
+    folder = tmp_path_factory.mktemp("dist")
+    make_sdist = (
+        "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    )
+    subprocess.run([sys.executable, "-c", make_sdist, str(folder)], cwd=ROOT, check=True)
+    (sdist,) = folder.glob("*.tar.gz")
+    wheel = ["pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
+    subprocess.run([sys.executable, "-m", *wheel, str(sdist)], check=True)
+    return folder
+
+
 @needs_checkout
-class TestArchives:
-    """Built as `pip install .` builds them, though with objects that are there already."""
+def test_sdist(archives: Path) -> None:
+    (path,) = archives.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    sources = {
+        file.relative_to(ROOT).as_posix()
+        for pattern in ("csrc/**/*.[ch]", "csrc/*.def", "binconv/**/*.p[yx]*", "tests/*.py")
+        for file in ROOT.glob(pattern)
+        if file.is_file() and not file.name.endswith(".pyc")
+    }
+    assert sources <= names
+    assert {"setup.py", "pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md"} <= names
+    assert not [name for name in names if name.endswith((".so", ".o", ".pyc"))]
 
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        pytest.importorskip("setuptools")
-        pytest.importorskip("Cython")
-        folder = tmp_path_factory.mktemp("dist")
-        build = ["build", "--build-base", f"{folder}/build"]
-        wheel = ["bdist_wheel", "--bdist-dir", f"{folder}/bdist", "--dist-dir", str(folder)]
-        sdist = ["sdist", "--dist-dir", str(folder)]
-        subprocess.run(
-            [sys.executable, "setup.py", "-q", *build, *wheel, *sdist], cwd=ROOT, check=True
-        )
-        return folder
 
-    def test_wheel(self, folder: Path) -> None:
-        (path,) = folder.glob("*.whl")
-        with zipfile.ZipFile(path) as wheel:
-            names = set(wheel.namelist())
-        assert {name.partition("/")[0] for name in names} == {
-            "binconv",
-            f"binconv-{project_version()}.dist-info",
-        }
-        package = {
-            file.relative_to(ROOT).as_posix()
-            for pattern in ("**/*.py", "**/*.pyi", "py.typed", "data/*")
-            for file in ROOT.glob(f"binconv/{pattern}")
-            if file.is_file()
-        }
-        assert package <= names
-        rest = {name for name in names - package if name.startswith("binconv/")}
-        suffixes = (".so", ".pyd")
-        assert {name.partition(".")[0] for name in rest} == {"binconv/_core", "binconv/_kernels"}
-        assert all(name.endswith(suffixes) for name in rest)
+@needs_checkout
+def test_wheel(archives: Path) -> None:
+    """The package and its metadata, and nothing else."""
+    (path,) = archives.glob("*.whl")
+    with zipfile.ZipFile(path) as wheel:
+        names = {name for name in wheel.namelist() if not name.endswith("/")}
+    package = {name for name in names if name.startswith("binconv/")}
+    metadata_folder = f"binconv-{project_version()}.dist-info/"
+    assert all(name.startswith(metadata_folder) for name in names - package)
 
-    def test_sdist(self, folder: Path) -> None:
-        (path,) = folder.glob("*.tar.gz")
-        with tarfile.open(path) as archive:
-            names = {name.partition("/")[2] for name in archive.getnames()}
-        sources = {
-            file.relative_to(ROOT).as_posix()
-            for pattern in ("csrc/**/*.[ch]", "csrc/*.def", "binconv/**/*.py*", "tests/*.py")
-            for file in ROOT.glob(pattern)
-            if file.is_file() and not file.name.endswith(".pyc")
-        }
-        assert sources <= names
-        assert {"setup.py", "pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md"} <= names
-        assert not [name for name in names if name.endswith((".so", ".o", ".pyc"))]
+    compiled = {name for name in package if name.endswith((".so", ".pyd"))}
+    assert {name.partition(".")[0] for name in compiled} == {"binconv/_core", "binconv/_kernels"}
+    shipped = {
+        file.relative_to(ROOT).as_posix()
+        for pattern in ("**/*.py", "**/*.pyi", "py.typed", "data/*")
+        for file in ROOT.glob(f"binconv/{pattern}")
+        if file.is_file()
+    }
+    assert package - compiled == shipped
