@@ -16,7 +16,7 @@ from . import _arrays, _checks, _core, geometry
 from ._parameters import LayerParameters, LayerState
 from .enums import EdgeMode
 from .geometry import Padding
-from .images import PackedImage, source_array
+from .images import REAL_DTYPES, SOURCE_DTYPES, PackedImage, source_array
 
 if TYPE_CHECKING:
     from .convolution import BinaryConvolution
@@ -124,6 +124,29 @@ class Job(NamedTuple):
         ] = part
 
 
+def run_directly(snapshot: Snapshot, source: object, out: object) -> bool:
+    """Runs the common call, on plain arrays of sizes seen before; False where it is not one.
+
+    A short cut past the checks that explain what is wrong, which small layers feel.
+    """
+    if type(source) is not np.ndarray or type(out) is not np.ndarray:
+        return False
+    plan = snapshot.plans.get(source.shape)
+    if (
+        plan is None
+        or source.ndim != 4
+        or out.shape != plan.destination_shape
+        or source.dtype not in SOURCE_DTYPES
+        or out.dtype not in REAL_DTYPES
+        or source.flags.num & _arrays.READABLE != _arrays.READABLE
+        or out.flags.num & _arrays.WRITABLE != _arrays.WRITABLE
+        or np.may_share_memory(source, out)
+    ):
+        return False
+    snapshot.layer.run(source, source.shape[3], out, plan.destination_shape[3], **plan.arguments)
+    return True
+
+
 def with_axes(array: NDArray[Any]) -> NDArray[Any]:
     """A view with all four axes; one to four come in."""
     if array.ndim == 4:
@@ -206,7 +229,7 @@ def _new_automatic_plan(
     height, width, y, x = destination_geometry(kernel, snapshot, (source_height, source_width))
     channels = result_channels(snapshot)
     destination_shape = (images, height, width, channels)
-    _check_product(destination_shape)
+    _check_product(destination_shape, "sizes that make a destination")
     if height and width:
         _check_edges(snapshot, source_shape)
     if len(shape) == 4:
@@ -320,6 +343,7 @@ def check_channels(snapshot: Snapshot, channels: int) -> None:
 
 
 def _check_source_shape(snapshot: Snapshot, shape: Shape4) -> None:
+    _check_product(shape, "a source")
     check_channels(snapshot, shape[3])
     descriptor = snapshot.parameters.descriptor
     if snapshot.parameters.is_fully_connected:
@@ -348,6 +372,9 @@ def _check_edges(snapshot: Snapshot, source_shape: Shape4) -> None:
         )
 
 
-def _check_product(shape: Shape4) -> None:
+def _check_product(shape: Shape4, what: str) -> None:
     if max(shape) > _checks.MAX_SIZE or math.prod(shape) > _checks.MAX_BYTES // 4:
-        raise ValueError(f"source: the destination that it needs, of shape {shape}, is too large")
+        raise ValueError(
+            f"source: expected {what} of less than 2**31 in each axis and 2**63 bytes in all, got "
+            f"shape {shape}"
+        )

@@ -157,9 +157,12 @@ class BinaryConvolution(LayerProperties):
         wrong kind or shape, and MemoryError.
         """
         snapshot = self._snapshot
+        plain = dtype is None and not packed
+        if plain and out is not None and _plan.run_directly(snapshot, source, out):
+            return out
         image = _plan.read_source(snapshot, source)
         plan = _plan.automatic_plan(self, snapshot, image.shape, _plan.image_shape(image))
-        if packed or dtype is not None:
+        if not plain:
             _destination.check_form(out, packed, dtype)
         if out is not None:
             _destination.check_out(out, plan, image)

@@ -47,7 +47,7 @@ class Region:
 
     def __post_init__(self) -> None:
         for name, order, minimum, maximum in (
-            ("origin", "xyz", -_checks.MAX_SIZE, _checks.MAX_SIZE),
+            ("origin", "xyz", -_checks.MAX_BYTES, _checks.MAX_BYTES),
             ("size", ("width", "height", "depth"), 0, _checks.MAX_BYTES),
         ):
             value = getattr(self, name)
@@ -133,7 +133,7 @@ class Padding:
         return cls(PaddingMethod.SIZE_SAME | PaddingMethod.ADD_REMAINDER_TO_BOTTOM_RIGHT)
 
     def destination(
-        self, source_size: tuple[int, int], kernel: BinaryConvolution | ConvolutionDescriptor, /
+        self, source_size: tuple[int, int], kernel: BinaryConvolution | ConvolutionDescriptor
     ) -> tuple[tuple[int, int], Offset]:
         """Size and offset for a source; see `PaddingPolicy.destination`."""
         source_height, source_width = _checks.size(source_size, "source_size")
@@ -156,10 +156,16 @@ class Padding:
     def _axis(
         self, source: int, taps: int, dilation: int, stride: int, *, is_row: bool
     ) -> tuple[int, int]:
-        if self.amounts is None:
-            return _core.padding_size(int(self.method), source, taps, dilation, stride, is_row)
-        before, after = self.amounts[:2] if is_row else self.amounts[2:]
-        return _core.padding_size_explicit(source, taps, dilation, stride, before, after)
+        try:
+            if self.amounts is None:
+                return _core.padding_size(int(self.method), source, taps, dilation, stride, is_row)
+            before, after = self.amounts[:2] if is_row else self.amounts[2:]
+            return _core.padding_size_explicit(source, taps, dilation, stride, before, after)
+        except (ValueError, OverflowError) as error:
+            raise ValueError(
+                f"padding: expected a destination of at most {_checks.MAX_SIZE} pixels, got more "
+                f"for {source} {'rows' if is_row else 'columns'} and {self!r}"
+            ) from error
 
     def __repr__(self) -> str:
         if self.amounts is None:

@@ -12,7 +12,7 @@ from ._arrays import SupportsArray, SupportsArrayInterface, SupportsDLPack
 
 __all__ = ["PackedImage", "SourceImage", "pack"]
 
-_SOURCE_DTYPES = frozenset(np.dtype(t) for t in (np.float32, np.float16, np.uint8))
+SOURCE_DTYPES = frozenset(np.dtype(t) for t in (np.float32, np.float16, np.uint8))
 REAL_DTYPES = frozenset(np.dtype(t) for t in (np.float32, np.float16))
 
 
@@ -121,13 +121,13 @@ def word_count(channels: int) -> int:
 def source_array(value: object, name: str = "source") -> NDArray[Any]:
     """A float32, float16 or uint8 array of any strides, over the caller's memory."""
     array = value if type(value) is np.ndarray else _arrays.as_array(value, name)
-    if array.dtype not in _SOURCE_DTYPES:
+    if array.dtype not in SOURCE_DTYPES:
         _check_source_dtype(array, name)
     return array
 
 
 def _check_source_dtype(array: NDArray[Any], name: str) -> None:
-    if array.dtype.newbyteorder("=") in _SOURCE_DTYPES:
+    if array.dtype.newbyteorder("=") in SOURCE_DTYPES:
         return
     advice = ""
     if array.dtype.kind in "fiub":

@@ -276,7 +276,7 @@ def _failures(source: ConvolutionDataSource) -> Iterator[None]:
     except (DataSourceError, MemoryError):
         raise
     except Exception as error:
-        raise DataSourceError(f"source: {source!r} failed: {error!r}") from error
+        raise DataSourceError(f"source: {_checks.describe(source)} failed: {error!r}") from error
 
 
 @contextmanager
@@ -284,7 +284,9 @@ def _loaded(source: ConvolutionDataSource) -> Iterator[None]:
     """Balances load with purge, and lets an error in between outlive one in purge."""
     try:
         if not source.load():
-            raise DataSourceError(f"source: the load method of {source!r} returned False")
+            raise DataSourceError(
+                f"source: expected load() to return True, got False from {_checks.describe(source)}"
+            )
         yield
     except BaseException:
         with suppress(Exception):
