@@ -421,7 +421,8 @@ bc_status bc_plan_run(const bc_plan *plan, const void *source, void *destination
     if (!plan) return BC_INVALID_ARGUMENT;
     if (plan->empty) return BC_OK;
     const size_t slices = parallel && parallel->threads ? parallel->threads : 1;
-    if (!destination || !workspace) return BC_INVALID_ARGUMENT;
+    const int reads = plan->config.source.height && plan->config.source.width;
+    if ((reads && !source) || !destination || !workspace) return BC_INVALID_ARGUMENT;
     if (workspace_bytes < bc_plan_workspace_bytes(plan, slices)) return BC_WORKSPACE_TOO_SMALL;
 
     const size_t alignment = 64;

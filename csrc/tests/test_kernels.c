@@ -126,6 +126,7 @@ int main(int argc, char **argv) {
         }
     }
 
+    setvbuf(stdout, NULL, _IOLBF, 4096); /* what a kernel printed before it crashed must not be lost */
     check_counts total = {0, 0};
     size_t isas = 0, kernels_run = 0;
     for (size_t i = 0; bc_isa_name(i); i++) {
