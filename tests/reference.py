@@ -359,12 +359,11 @@ def ulp(value: Array) -> Array:
 
 def neuron_bounds(neuron: Neuron, x_low: Array, x_high: Array) -> tuple[Array, Array]:
     """What the neuron may return for an x in [x_low, x_high], with its tolerance in ULP."""
-    points = [x_low, x_high]
-    if neuron.type in ("ABSOLUTE", "POWER"):  # the extremum inside an interval
-        a = float(np.float32(neuron.a)) if neuron.type == "POWER" else 1.0
-        b = float(np.float32(neuron.b)) if neuron.type == "POWER" else 0.0
-        if a != 0:
-            points.append(np.clip(-b / a, x_low, x_high))
+    turning = -0.7517915246935645 if neuron.type == "GELU" else 0.0
+    if neuron.type == "POWER" and neuron.a:
+        turning = -float(np.float32(neuron.b)) / float(np.float32(neuron.a))
+    # an extremum inside the interval, where there is one: at 0 for most that have any
+    points = [x_low, x_high, np.clip(turning, x_low, x_high)]
     values = [neuron64(neuron, p) for p in points]
     low, high = np.minimum.reduce(values), np.maximum.reduce(values)
     terms = np.maximum(neuron_terms(neuron, x_low), neuron_terms(neuron, x_high))
