@@ -1,101 +1,154 @@
-/* The epilogue, written once in portable C and compiled for each instruction set by the file that includes this under
- * its target pragma: loops over LANES floats with nothing but IEEE operations, which compilers turn into vectors
- * and which give the same bits everywhere. Before including, that file defines
+/* The epilogue, written once and compiled for each instruction set by the file that includes this under its target
+ * pragma. That file first defines two types of LANES elements, `floats` and `ints`, and
  *
- *   static inline void narrow_lanes(const float *y, uint16_t *halves);    LANES floats to float16, nearest even
- *   static inline uint64_t nonnegative_lanes(const float *y);             bit i: y[i] is not below 0
+ *   floats load_floats(const float *);     void store_floats(float *, floats);
+ *   ints load_ints(const int32_t *);       floats spread(float);
+ *   floats add(floats, floats);            floats multiply(floats, floats);
+ *   floats sloped(floats x, floats slope);                              x >= 0 ? x : slope * x
+ *   floats sums_of(ints base, ints count, unsigned count_shift, unsigned sum_shift);
+ *                                                  float32 of (base - (count << count_shift)) >> sum_shift
+ *   ints plus(ints, int32_t);
+ *   void narrow(floats, uint16_t *halves);         to float16, nearest even
+ *   uint64_t nonnegative(floats);                  bit i: lane i is not below 0
+ *
+ * all of them IEEE operations on each lane, none of them fused, so that results have the same bits everywhere.
  */
 #include <string.h>
 
 #include "kernels.h"
 #include "neuron_math.h"
 
-enum { LANES = 16 };
+/* What belongs to LANES channels, and stays in registers over all pixels. */
+typedef struct channel_terms {
+    ints base;
+    floats scale, bias, slope, pack_bias, pack_scale;
+} channel_terms;
 
-static inline void scale_counts(const bc_epilogue_args *args, size_t pixel, size_t channels, float *y) {
-    const int32_t *count = args->counts + pixel * args->row_stride;
-    const int32_t pixel_base = args->pixel_base ? args->pixel_base[pixel] : 0;
-    const float beta = args->beta ? args->beta[pixel] : 1.0f; /* times 1 changes no bit */
-    const unsigned count_shift = args->count_shift, sum_shift = args->sum_shift;
-    for (size_t c = 0; c < channels; c += LANES) {
-        const int32_t *base = args->channel_base + c;
-        const float *scale = args->scale + c, *bias = args->bias + c;
-        for (size_t lane = 0; lane < LANES; lane++) {
-            /* Unsigned, because what lies in lanes past the last channel may overflow. */
-            const uint32_t total = (uint32_t)base[lane] + (uint32_t)pixel_base;
-            const int32_t sum = (int32_t)(total - ((uint32_t)count[c + lane] << count_shift)) >> sum_shift;
-            y[c + lane] = (float)sum * scale[lane] * beta + bias[lane];
-        }
-    }
+/* NONE, RELU and PRELU are y >= 0 ? y : slope * y; times 1 changes no bit. */
+static inline int is_sloped(const bc_neuron *neuron) {
+    return neuron->type == BC_NEURON_NONE || neuron->type == BC_NEURON_RELU || neuron->type == BC_NEURON_PRELU;
 }
 
-static inline void scale_sums(const bc_epilogue_args *args, size_t pixel, size_t channels, float *y) {
-    const float *sums = args->sums + pixel * args->row_stride;
-    const float beta = args->beta ? args->beta[pixel] : 1.0f;
-    for (size_t c = 0; c < channels; c += LANES) {
-        const float *scale = args->scale + c, *bias = args->bias + c;
-        for (size_t lane = 0; lane < LANES; lane++)
-            y[c + lane] = sums[c + lane] * scale[lane] * beta + bias[lane];
-    }
-}
-
-static inline void store_floats(const float *y, size_t channels, float *destination) {
-    size_t c = 0;
-    for (; c + LANES <= channels; c += LANES) memcpy(destination + c, y + c, LANES * sizeof *y);
-    if (c < channels) memcpy(destination + c, y + c, (channels - c) * sizeof *y);
-}
-
-static inline void store_halves(const float *y, size_t channels, uint16_t *destination) {
-    size_t c = 0;
-    for (; c + LANES <= channels; c += LANES) narrow_lanes(y + c, destination + c);
-    if (c < channels) {
-        uint16_t halves[LANES];
-        narrow_lanes(y + c, halves);
-        memcpy(destination + c, halves, (channels - c) * sizeof *halves);
-    }
-}
-
-static inline void store_bits(const bc_epilogue_args *args, float *y, size_t padded, uint64_t *words) {
-    const size_t channels = args->channels;
+static inline channel_terms load_terms_of(const bc_epilogue_args *args, size_t channel) {
+    const bc_neuron *neuron = &args->neuron;
+    const int prelu = neuron->type == BC_NEURON_PRELU;
+    channel_terms terms = {
+        .scale = load_floats(args->scale + channel),
+        .bias = load_floats(args->bias + channel),
+        .slope = prelu ? load_floats(neuron->a_terms + channel)
+                       : spread(neuron->type == BC_NEURON_RELU ? neuron->a : 1.0f),
+    };
+    if (args->counts) terms.base = load_ints(args->channel_base + channel);
     if (args->pack_bias) {
-        for (size_t c = 0; c < padded; c += LANES)
-            for (size_t lane = 0; lane < LANES; lane++)
-                y[c + lane] = (y[c + lane] + args->pack_bias[c + lane]) * args->pack_scale[c + lane];
+        terms.pack_bias = load_floats(args->pack_bias + channel);
+        terms.pack_scale = load_floats(args->pack_scale + channel);
     }
-    uint64_t bits = 0;
-    for (size_t c = 0; c < padded; c += LANES) bits |= nonnegative_lanes(y + c) << c;
+    return terms;
+}
 
-    const uint64_t mask = channels == 64 ? ~UINT64_C(0) : (UINT64_C(1) << channels) - 1;
-    const size_t word = args->destination_bit / 64, shift = args->destination_bit % 64;
+static inline void write_bits(uint64_t *words, size_t at, uint64_t bits, size_t count) {
+    const uint64_t mask = (UINT64_C(1) << count) - 1;
+    const size_t word = at / 64, shift = at % 64;
     words[word] = (words[word] & ~(mask << shift)) | (bits & mask) << shift;
-    if (shift + channels > 64) {
+    if (shift + count > 64) {
         const size_t down = 64 - shift;
         words[word + 1] = (words[word + 1] & ~(mask >> down)) | (bits & mask) >> down;
     }
 }
 
-static void epilogue(const bc_epilogue_args *args) {
-    if (args->channels == 0) return;
-    const size_t padded = (args->channels + LANES - 1) / LANES * LANES;
-    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
-        float y[BC_EPILOGUE_CHANNELS];
-        if (args->counts)
-            scale_counts(args, pixel, padded, y);
-        else
-            scale_sums(args, pixel, padded, y);
-        bc_neuron_apply(&args->neuron, args->neuron.a_terms, y, padded);
-
-        const ptrdiff_t at = (ptrdiff_t)pixel * args->destination_stride;
-        switch (args->format) {
-            case BC_FLOAT16:
-                store_halves(y, args->channels, (uint16_t *)args->destination + at);
-                break;
-            case BC_BITS:
-                store_bits(args, y, padded, (uint64_t *)args->destination + at);
-                break;
-            default:
-                store_floats(y, args->channels, (float *)args->destination + at);
-                break;
+/* `count` of LANES values of one pixel, to where its channel `channel` goes. */
+static inline void store_lanes(const bc_epilogue_args *args, bc_format format, floats y, ptrdiff_t at, size_t channel,
+                               size_t count) {
+    if (format == BC_FLOAT32) {
+        float *destination = (float *)args->destination + at + (ptrdiff_t)channel;
+        if (count == LANES) {
+            store_floats(destination, y);
+        } else {
+            float values[LANES];
+            store_floats(values, y);
+            memcpy(destination, values, count * sizeof *values);
+        }
+    } else if (format == BC_FLOAT16) {
+        uint16_t *destination = (uint16_t *)args->destination + at + (ptrdiff_t)channel;
+        if (count == LANES) {
+            narrow(y, destination);
+        } else {
+            uint16_t values[LANES];
+            narrow(y, values);
+            memcpy(destination, values, count * sizeof *values);
+        }
+    } else {
+        uint64_t *words = (uint64_t *)args->destination + at;
+        const size_t bit = args->destination_bit + channel;
+        if (count == LANES && bit % LANES == 0) {
+            const uint16_t bits = (uint16_t)nonnegative(y); /* words are little-endian on every target */
+            memcpy((char *)words + bit / 8, &bits, sizeof bits);
+        } else {
+            write_bits(words, bit, nonnegative(y), count);
         }
     }
 }
+
+/* Up to LANES channels of every pixel. What does not change from pixel to pixel is a parameter that is constant where
+ * this is inlined. */
+static inline void finish_channels(const bc_epilogue_args *args, size_t channel, size_t count, bc_format format,
+                                   int sloped_neuron, int from_counts) {
+    const channel_terms terms = load_terms_of(args, channel);
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const size_t row = pixel * args->row_stride + channel;
+        floats y;
+        if (from_counts) {
+            const ints base = args->pixel_base ? plus(terms.base, args->pixel_base[pixel]) : terms.base;
+            y = sums_of(base, load_ints(args->counts + row), args->count_shift, args->sum_shift);
+        } else {
+            y = load_floats(args->sums + row);
+        }
+        /* Without beta this multiplies by 1, which changes no bit either. */
+        y = multiply(multiply(y, terms.scale), spread(args->beta ? args->beta[pixel] : 1.0f));
+        y = add(y, terms.bias);
+        if (sloped_neuron) {
+            y = sloped(y, terms.slope);
+        } else {
+            float values[LANES];
+            store_floats(values, y);
+            bc_neuron_apply(&args->neuron, values, LANES);
+            y = load_floats(values);
+        }
+        if (format == BC_BITS && args->pack_bias)
+            y = multiply(add(y, terms.pack_bias), terms.pack_scale);
+        store_lanes(args, format, y, (ptrdiff_t)pixel * args->destination_stride, channel, count);
+    }
+}
+
+#define FINISH_ALL(format, sloped_neuron, from_counts)                                           \
+    for (size_t channel = 0; channel < args->channels; channel += LANES) {                       \
+        const size_t left = args->channels - channel;                                            \
+        finish_channels(args, channel, left < LANES ? left : LANES, format, sloped_neuron,       \
+                        from_counts);                                                            \
+    }
+
+#define FINISH_FORMAT(format)                           \
+    if (!is_sloped(&args->neuron)) {                    \
+        FINISH_ALL(format, 0, args->counts != NULL)     \
+    } else if (args->counts) {                          \
+        FINISH_ALL(format, 1, 1)                        \
+    } else {                                            \
+        FINISH_ALL(format, 1, 0)                        \
+    }
+
+static void epilogue(const bc_epilogue_args *args) {
+    switch (args->format) {
+        case BC_FLOAT16:
+            FINISH_FORMAT(BC_FLOAT16)
+            break;
+        case BC_BITS:
+            FINISH_FORMAT(BC_BITS)
+            break;
+        default:
+            FINISH_FORMAT(BC_FLOAT32)
+            break;
+    }
+}
+
+#undef FINISH_ALL
+#undef FINISH_FORMAT

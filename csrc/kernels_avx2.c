@@ -64,7 +64,7 @@ static inline __m256 load_terms(const float *source, const float *bias, const fl
 }
 
 /* Bit i: v[i] is not below zero; +0, -0 and NaN are not. */
-static inline unsigned nonnegative(__m256 v) {
+static inline unsigned nonnegative_half(__m256 v) {
     return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_NLT_UQ));
 }
 
@@ -85,7 +85,7 @@ static inline void pack_pixel(const float *source, const float *bias, const floa
         for (size_t part = 0; part < 64 && c + part < channels; part += FLOATS) {
             const __m256i lanes = first_lanes(channels - c - part);
             const __m256 v = load_terms(source, bias, scale, c + part, lanes);
-            word |= (uint64_t)nonnegative(v) << part;
+            word |= (uint64_t)nonnegative_half(v) << part;
             magnitudes = _mm256_add_ps(magnitudes, magnitude(v));
         }
         words[c / 64] = word & bc_low_bits(channels - c);
@@ -102,7 +102,7 @@ static void pack_f32(const bc_pack_args *args) {
             uint64_t word = 0;
             UNROLL
             for (int part = 0; part < 64; part += FLOATS)
-                word |= (uint64_t)nonnegative(_mm256_loadu_ps(source + c + part)) << part;
+                word |= (uint64_t)nonnegative_half(_mm256_loadu_ps(source + c + part)) << part;
             words[c / 64] = word;
         }
         if (whole < args->channels)
@@ -335,15 +335,72 @@ static void signsum(const bc_signsum_args *args) {
 
 /* ---- Epilogue ------------------------------------------------------------------------------------- */
 
-static inline void narrow_lanes(const float *y, uint16_t *halves) {
-    UNROLL
-    for (int lane = 0; lane < 16; lane += FLOATS)
-        _mm_storeu_si128((__m128i *)(halves + lane),
-                         _mm256_cvtps_ph(_mm256_loadu_ps(y + lane), _MM_FROUND_TO_NEAREST_INT));
+enum { LANES = 16 };
+
+typedef struct floats {
+    __m256 low, high;
+} floats;
+
+typedef struct ints {
+    __m256i low, high;
+} ints;
+
+static inline floats load_floats(const float *values) {
+    return (floats){_mm256_loadu_ps(values), _mm256_loadu_ps(values + FLOATS)};
 }
 
-static inline uint64_t nonnegative_lanes(const float *y) {
-    return nonnegative(_mm256_loadu_ps(y)) | nonnegative(_mm256_loadu_ps(y + FLOATS)) << FLOATS;
+static inline void store_floats(float *values, floats x) {
+    _mm256_storeu_ps(values, x.low);
+    _mm256_storeu_ps(values + FLOATS, x.high);
+}
+
+static inline ints load_ints(const int32_t *values) {
+    return (ints){_mm256_loadu_si256((const __m256i *)values),
+                  _mm256_loadu_si256((const __m256i *)(values + FLOATS))};
+}
+
+static inline floats spread(float value) { return (floats){_mm256_set1_ps(value), _mm256_set1_ps(value)}; }
+
+static inline floats add(floats x, floats y) {
+    return (floats){_mm256_add_ps(x.low, y.low), _mm256_add_ps(x.high, y.high)};
+}
+
+static inline floats multiply(floats x, floats y) {
+    return (floats){_mm256_mul_ps(x.low, y.low), _mm256_mul_ps(x.high, y.high)};
+}
+
+static inline ints plus(ints x, int32_t y) {
+    const __m256i all = _mm256_set1_epi32(y);
+    return (ints){_mm256_add_epi32(x.low, all), _mm256_add_epi32(x.high, all)};
+}
+
+static inline __m256 sloped_half(__m256 x, __m256 slope) {
+    const __m256 kept = _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GE_OQ);
+    return _mm256_blendv_ps(_mm256_mul_ps(slope, x), x, kept);
+}
+
+static inline floats sloped(floats x, floats slope) {
+    return (floats){sloped_half(x.low, slope.low), sloped_half(x.high, slope.high)};
+}
+
+static inline __m256 sums_of_half(__m256i base, __m256i count, __m128i count_shift, __m128i sum_shift) {
+    const __m256i sum = _mm256_sub_epi32(base, _mm256_sll_epi32(count, count_shift));
+    return _mm256_cvtepi32_ps(_mm256_sra_epi32(sum, sum_shift));
+}
+
+static inline floats sums_of(ints base, ints count, unsigned count_shift, unsigned sum_shift) {
+    const __m128i left = _mm_cvtsi32_si128((int)count_shift), right = _mm_cvtsi32_si128((int)sum_shift);
+    return (floats){sums_of_half(base.low, count.low, left, right),
+                    sums_of_half(base.high, count.high, left, right)};
+}
+
+static inline void narrow(floats x, uint16_t *halves) {
+    _mm_storeu_si128((__m128i *)halves, _mm256_cvtps_ph(x.low, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128((__m128i *)(halves + FLOATS), _mm256_cvtps_ph(x.high, _MM_FROUND_TO_NEAREST_INT));
+}
+
+static inline uint64_t nonnegative(floats x) {
+    return nonnegative_half(x.low) | (uint64_t)nonnegative_half(x.high) << FLOATS;
 }
 
 #include "epilogue_template.h"

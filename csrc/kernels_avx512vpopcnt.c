@@ -62,7 +62,7 @@ static inline __m512 load_terms(const float *source, const float *bias, const fl
 }
 
 /* Not below zero: +0, -0 and NaN too. */
-static inline __mmask16 nonnegative(__m512 v) { return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NLT_UQ); }
+static inline uint64_t nonnegative(__m512 v) { return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NLT_UQ); }
 
 /* One pixel in general: with terms or without, any number of channels. */
 static inline void pack_pixel(const float *source, const float *bias, const float *scale, size_t channels,
@@ -74,7 +74,7 @@ static inline void pack_pixel(const float *source, const float *bias, const floa
             const size_t left = channels - c - part;
             const __mmask16 lanes = left < 16 ? first_lanes(left) : 0xffff;
             const __m512 v = load_terms(source, bias, scale, c + part, lanes);
-            word |= (uint64_t)(nonnegative(v) & lanes) << part;
+            word |= (nonnegative(v) & lanes) << part;
             if (abs_sum) magnitudes = _mm512_add_ps(magnitudes, _mm512_abs_ps(v));
         }
         words[c / 64] = word;
@@ -312,11 +312,32 @@ static void signsum(const bc_signsum_args *args) {
 
 /* ---- Epilogue ------------------------------------------------------------------------------------- */
 
-static inline void narrow_lanes(const float *y, uint16_t *halves) {
-    _mm256_storeu_si256((__m256i *)halves, _mm512_cvtps_ph(_mm512_loadu_ps(y), _MM_FROUND_TO_NEAREST_INT));
+enum { LANES = 16 };
+typedef __m512 floats;
+typedef __m512i ints;
+
+static inline floats load_floats(const float *values) { return _mm512_loadu_ps(values); }
+static inline void store_floats(float *values, floats x) { _mm512_storeu_ps(values, x); }
+static inline ints load_ints(const int32_t *values) { return _mm512_loadu_si512(values); }
+static inline floats spread(float value) { return _mm512_set1_ps(value); }
+static inline floats add(floats x, floats y) { return _mm512_add_ps(x, y); }
+static inline floats multiply(floats x, floats y) { return _mm512_mul_ps(x, y); }
+static inline ints plus(ints x, int32_t y) { return _mm512_add_epi32(x, _mm512_set1_epi32(y)); }
+
+static inline floats sloped(floats x, floats slope) {
+    const __mmask16 below = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NGE_UQ);
+    return _mm512_mask_mul_ps(x, below, slope, x);
 }
 
-static inline uint64_t nonnegative_lanes(const float *y) { return nonnegative(_mm512_loadu_ps(y)); }
+static inline floats sums_of(ints base, ints count, unsigned count_shift, unsigned sum_shift) {
+    const ints shifted = _mm512_sll_epi32(count, _mm_cvtsi32_si128((int)count_shift));
+    return _mm512_cvtepi32_ps(
+        _mm512_sra_epi32(_mm512_sub_epi32(base, shifted), _mm_cvtsi32_si128((int)sum_shift)));
+}
+
+static inline void narrow(floats x, uint16_t *halves) {
+    _mm256_storeu_si256((__m256i *)halves, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
 
 #include "epilogue_template.h"
 

@@ -214,13 +214,73 @@ static void window_sum(const bc_window_sum_args *args) {
 
 /* ---- Epilogue ------------------------------------------------------------------------------------- */
 
-static inline void narrow_lanes(const float *y, uint16_t *halves) {
-    for (size_t lane = 0; lane < 16; lane++) halves[lane] = float_to_half(y[lane]);
+enum { LANES = 16 };
+
+typedef struct floats {
+    float lane[LANES];
+} floats;
+
+typedef struct ints {
+    int32_t lane[LANES];
+} ints;
+
+static inline floats load_floats(const float *values) {
+    floats x;
+    memcpy(&x, values, sizeof x);
+    return x;
 }
 
-static inline uint64_t nonnegative_lanes(const float *y) {
+static inline ints load_ints(const int32_t *values) {
+    ints x;
+    memcpy(&x, values, sizeof x);
+    return x;
+}
+
+static inline void store_floats(float *values, floats x) { memcpy(values, &x, sizeof x); }
+
+static inline floats spread(float value) {
+    floats x;
+    for (int i = 0; i < LANES; i++) x.lane[i] = value;
+    return x;
+}
+
+static inline floats add(floats x, floats y) {
+    for (int i = 0; i < LANES; i++) x.lane[i] += y.lane[i];
+    return x;
+}
+
+static inline floats multiply(floats x, floats y) {
+    for (int i = 0; i < LANES; i++) x.lane[i] *= y.lane[i];
+    return x;
+}
+
+static inline floats sloped(floats x, floats slope) {
+    for (int i = 0; i < LANES; i++) x.lane[i] = x.lane[i] >= 0.0f ? x.lane[i] : slope.lane[i] * x.lane[i];
+    return x;
+}
+
+/* Lanes past the last channel hold anything, so this must not overflow as signed arithmetic would. */
+static inline ints plus(ints x, int32_t y) {
+    for (int i = 0; i < LANES; i++) x.lane[i] = (int32_t)((uint32_t)x.lane[i] + (uint32_t)y);
+    return x;
+}
+
+static inline floats sums_of(ints base, ints count, unsigned count_shift, unsigned sum_shift) {
+    floats x;
+    for (int i = 0; i < LANES; i++) {
+        const uint32_t sum = (uint32_t)base.lane[i] - ((uint32_t)count.lane[i] << count_shift);
+        x.lane[i] = (float)((int32_t)sum >> sum_shift);
+    }
+    return x;
+}
+
+static inline void narrow(floats x, uint16_t *halves) {
+    for (int i = 0; i < LANES; i++) halves[i] = float_to_half(x.lane[i]);
+}
+
+static inline uint64_t nonnegative(floats x) {
     uint64_t bits = 0;
-    for (size_t lane = 0; lane < 16; lane++) bits |= (uint64_t)!(y[lane] < 0.0f) << lane;
+    for (int i = 0; i < LANES; i++) bits |= (uint64_t)!(x.lane[i] < 0.0f) << i;
     return bits;
 }
 

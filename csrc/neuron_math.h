@@ -1,4 +1,4 @@
-/* The 16 neurons, in place over a few values. Included by each instruction set's file under its own
+/* The neurons, in place over a few values. Included by each instruction set's file under its own
  * target pragma, so that the compiler makes vectors of these loops.
  *
  * RELU, LINEAR and the others that need no transcendental function are computed in float32, each
@@ -46,16 +46,16 @@ BC_FORCE_INLINE double bc_soft_plus(double z) {
 
 BC_FORCE_INLINE double bc_elu(double x, double a) { return bc_select(x >= 0.0, x, a * bc_expm1(x)); }
 
-/* y[i] = neuron(y[i]) for i < count, a multiple of 16. a_terms: [count], used by PRELU only. */
-static inline void bc_neuron_apply(const bc_neuron *neuron, const float *restrict a_terms, float *restrict y,
-                                   size_t count) {
+/* y[i] = neuron(y[i]) for i < count, a multiple of 16. NONE, RELU and PRELU are slopes, which the epilogue applies to
+ * values in registers; here they change nothing. */
+static inline void bc_neuron_apply(const bc_neuron *neuron, float *restrict y, size_t count) {
     const float a = neuron->a, b = neuron->b;
     const double a64 = neuron->a, b64 = neuron->b, c64 = neuron->c;
     switch (neuron->type) {
         case BC_NEURON_NONE:
-            break;
         case BC_NEURON_RELU:
-            BC_NEURON_LOOP(bc_leaky(x, a));
+        case BC_NEURON_PRELU:
+            break;
         case BC_NEURON_LINEAR:
             BC_NEURON_LOOP(a * x + b);
         case BC_NEURON_SIGMOID:
@@ -72,8 +72,6 @@ static inline void bc_neuron_apply(const bc_neuron *neuron, const float *restric
             BC_NEURON_LOOP(x / (1.0f + fabsf(x)));
         case BC_NEURON_ELU:
             BC_NEURON_LOOP(bc_elu(x, a64));
-        case BC_NEURON_PRELU:
-            BC_NEURON_LOOP(bc_leaky(x, a_terms[base + k]));
         case BC_NEURON_RELUN:
             BC_NEURON_LOOP(bc_at_most(bc_leaky(x, a), b));
         case BC_NEURON_POWER:
