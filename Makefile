@@ -76,20 +76,23 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.requirements: pyproject.toml | $(BIN)/python
-	$(PIP) install -q $(BUILD_REQUIRES)
-	$(EXTRA) "" > $@.txt
-	$(PIP) install -q -r $@.txt
-	touch $@
+	@echo "Installing what binconv needs into $(VENV)"
+	@$(PIP) install -q $(BUILD_REQUIRES)
+	@$(EXTRA) "" > $@.txt
+	@$(PIP) install -q -r $@.txt
+	@touch $@
 
 # What one extra of pyproject.toml asks for.
 $(VENV)/.extra-%: pyproject.toml | $(VENV)/.requirements
-	$(EXTRA) $* > $@.txt
-	$(PIP) install -q -r $@.txt
-	touch $@
+	@echo "Installing the extra $* into $(VENV)"
+	@$(EXTRA) $* > $@.txt
+	@$(PIP) install -q -r $@.txt
+	@touch $@
 
 $(VENV)/.built: $(SOURCES) pyproject.toml $(VENV)/.requirements
-	$(PIP) install -q --no-build-isolation --no-deps -e .
-	touch $@
+	@echo "Building binconv"
+	@$(PIP) install -q --no-build-isolation --no-deps -e .
+	@touch $@
 
 # --- C tests and sanitizers -----------------------------------------------------------------------
 
