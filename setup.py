@@ -22,8 +22,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy
-from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CompileError, LinkError
@@ -118,17 +116,33 @@ class BuildExtensions(build_ext):
     """Compiles csrc/ once, then links it into every extension module."""
 
     def build_extensions(self) -> None:
+        import numpy
+
         msvc = self.compiler.compiler_type == "msvc"
         self.check_python_header()
         flags = base_flags(msvc) + sanitizer_flags(msvc)
         flags += self.openmp_flags(flags, msvc)
         objects = self.compile_core(flags.compile + warning_flags(msvc))
         for extension in self.extensions:
+            extension.sources = self.translate(extension)
+            extension.include_dirs = [*extension.include_dirs, numpy.get_include()]
             extension.extra_compile_args = flags.compile
             extension.extra_link_args = flags.link
             extension.extra_objects = objects
             extension.depends = [*extension.depends, *objects]
         super().build_extensions()
+
+    def translate(self, extension: Extension) -> list[str]:
+        """Cython to C, here rather than at once so that metadata and sdists need no Cython."""
+        from Cython.Build import cythonize
+
+        (translated,) = cythonize(
+            [extension],
+            build_dir="build/cython",
+            include_path=[str(ROOT)],
+            compiler_directives={"language_level": 3, "embedsignature": True},
+        )
+        return translated.sources
 
     def check_python_header(self) -> None:
         include = sysconfig.get_path("include")
@@ -191,22 +205,16 @@ class BuildExtensions(build_ext):
 
 
 def extensions() -> list[Extension]:
-    modules = [
+    return [
         Extension(
             path.removesuffix(".pyx").replace("/", "."),
             [path],
-            include_dirs=[*INCLUDE_DIRS, numpy.get_include()],
+            include_dirs=INCLUDE_DIRS,
             define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
             depends=headers(),
         )
         for path in relative("binconv/*.pyx")
     ]
-    return cythonize(
-        modules,
-        build_dir="build/cython",
-        include_path=[str(ROOT)],
-        compiler_directives={"language_level": 3, "embedsignature": True},
-    )
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions})
