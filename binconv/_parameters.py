@@ -117,7 +117,7 @@ class LayerParameters:
     def build(self) -> _core.Layer:
         """The compiled layer."""
         d = self.descriptor
-        scale, bias = self._folded()
+        scale, bias = self.folded()
         neuron_a = d.neuron.a
         return _core.Layer(
             type=int(self.type),
@@ -143,7 +143,7 @@ class LayerParameters:
             input_scale=self.input_scale_terms,
         )
 
-    def _folded(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def folded(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Scale and bias with the batch normalisation folded in."""
         norm = self.descriptor.batch_normalization
         if norm is None:

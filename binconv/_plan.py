@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arrays, _checks, _core, geometry
+from . import _arrays, _checks, geometry
 from ._parameters import LayerParameters, LayerState
 from .enums import EdgeMode
 from .geometry import Padding
 from .images import REAL_DTYPES, SOURCE_DTYPES, PackedImage, source_array
 
 if TYPE_CHECKING:
-    from .convolution import BinaryConvolution
+    from ._layer import Layer
 
 Shape = tuple[int, ...]
 Shape4 = tuple[int, int, int, int]
@@ -33,7 +33,8 @@ class Snapshot:
     """A layer at one moment.  A call takes it once, so that no other thread changes it midway."""
 
     parameters: LayerParameters
-    layer: _core.Layer
+    # What runs it: a _core.Layer, or what binconv.metal has instead.
+    layer: Any
     state: LayerState
     plans: dict[Shape, Plan] = field(default_factory=dict)
 
@@ -193,7 +194,7 @@ def image_shape(image: NDArray[Any] | PackedImage) -> Shape4:
 
 
 def automatic_plan(
-    kernel: BinaryConvolution, snapshot: Snapshot, shape: Shape, source_shape: Shape4
+    kernel: Layer, snapshot: Snapshot, shape: Shape, source_shape: Shape4
 ) -> Plan:
     """The plan of conv(source), whose destination the padding policy sizes.
 
@@ -212,7 +213,7 @@ def automatic_plan(
 
 
 def destination_geometry(
-    kernel: BinaryConvolution, snapshot: Snapshot, source_size: tuple[int, int]
+    kernel: Layer, snapshot: Snapshot, source_size: tuple[int, int]
 ) -> Shape4:
     """(height, width) of the destination in pixels and (y, x) of the offset, from `padding`."""
     height, width, y, x = geometry.resolve(snapshot.state.padding, source_size, kernel)
@@ -221,7 +222,7 @@ def destination_geometry(
 
 
 def _new_automatic_plan(
-    kernel: BinaryConvolution, snapshot: Snapshot, shape: Shape, source_shape: Shape4
+    kernel: Layer, snapshot: Snapshot, shape: Shape, source_shape: Shape4
 ) -> Plan:
     state = snapshot.state
     images, source_height, source_width, _ = source_shape

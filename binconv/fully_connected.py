@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._parameters import LayerState
-from .convolution import KINDS, BinaryConvolution
+from .convolution import BinaryConvolution
 from .enums import PaddingMethod
 from .geometry import Padding
 
@@ -26,4 +26,4 @@ class BinaryFullyConnected(BinaryConvolution):
         return LayerState(padding=Padding(PaddingMethod.SIZE_VALID_ONLY))
 
 
-KINDS[True] = BinaryFullyConnected
+BinaryFullyConnected._kinds[True] = BinaryFullyConnected

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from . import _checks, _core
 from .enums import PaddingMethod
 
 if TYPE_CHECKING:
+    from ._layer import Layer
     from .convolution import BinaryConvolution
     from .descriptors import ConvolutionDescriptor
 
@@ -133,7 +134,7 @@ class Padding:
         return cls(PaddingMethod.SIZE_SAME | PaddingMethod.ADD_REMAINDER_TO_BOTTOM_RIGHT)
 
     def destination(
-        self, source_size: tuple[int, int], kernel: BinaryConvolution | ConvolutionDescriptor
+        self, source_size: tuple[int, int], kernel: Layer | ConvolutionDescriptor
     ) -> tuple[tuple[int, int], Offset]:
         """Size and offset for a source; see `PaddingPolicy.destination`."""
         source_height, source_width = _checks.size(source_size, "source_size")
@@ -175,10 +176,11 @@ class Padding:
 
 
 def resolve(
-    policy: PaddingPolicy, source_size: tuple[int, int], kernel: BinaryConvolution
+    policy: PaddingPolicy, source_size: tuple[int, int], kernel: Layer
 ) -> tuple[int, int, int, int]:
     """(height, width, offset y, offset x) that a policy answers, checked."""
-    answer: object = policy.destination(source_size, kernel)
+    # Layers of every kind answer to the names that a policy may look at.
+    answer: object = policy.destination(source_size, cast("BinaryConvolution", kernel))
     if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], Offset):
         raise TypeError(
             "padding: expected its destination method to return ((height, width), Offset), "

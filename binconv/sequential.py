@@ -7,14 +7,14 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, cast, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import _checks, _destination, _plan, serialization
 from ._plan import Job, Plan, Shape4, Snapshot
-from .convolution import ArrayOrPacked, BinaryConvolution, layer_from_record
+from .convolution import ArrayOrPacked, BinaryConvolution
 from .images import PackedImage, SourceImage
 
 __all__ = ["Sequential"]
@@ -215,7 +215,8 @@ class Sequential:
         nothing in them is executed.
         """
         records = serialization.parse(data)
-        return cls(*(layer_from_record(record, BinaryConvolution) for record in records))
+        layers = [BinaryConvolution._from_record(record) for record in records]
+        return cls(*cast("list[BinaryConvolution]", layers))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes `to_bytes` to a file."""
