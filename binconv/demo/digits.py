@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class Digits:
     @property
     def grey(self) -> NDArray[np.float32]:
         """(N, 8, 8, 1), 0 to 1: what the network was trained on."""
-        return self.images[..., np.newaxis] / np.float32(16)
+        return np.asarray(self.images[..., np.newaxis] / np.float32(16), np.float32)
 
 
 def load_digits(path: Path = HELD_OUT) -> Digits:
@@ -96,8 +97,8 @@ def run() -> None:
     guesses = scores.argmax(axis=1)
     right = int((guesses == digits.labels).sum())
 
-    print(f"{len(grey)} handwritten digits that the network has never seen")
-    print(f"{digits.about['source']}; {digits.about['licence']}")
+    print(f"{len(grey)} handwritten digits that the network has not been trained on:")
+    print(textwrap.fill(f"{digits.about['source']}; {digits.about['licence']}", 80))
     print()
     print(report.HEADING)
     for layer, output, seconds in zip(layers, outputs, np.median(times, axis=0), strict=True):

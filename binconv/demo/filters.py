@@ -22,7 +22,7 @@ class Bank:
 
     @property
     def size(self) -> int:
-        return self.patterns.shape[-1]
+        return int(self.patterns.shape[-1])
 
     @property
     def weights(self) -> NDArray[np.float32]:
@@ -80,4 +80,4 @@ def _walsh_hadamard(size: int) -> Iterator[tuple[str, Pattern]]:
 
 
 def _signs(positive: NDArray[np.bool_]) -> Pattern:
-    return np.where(positive, np.float32(1), np.float32(-1))
+    return np.where(positive, 1, -1).astype(np.float32)
