@@ -112,11 +112,12 @@ build/ctest/run-asan: $(C_SOURCES) $(C_FILES) $(wildcard csrc/*.def)
 	$(CC) -O1 -g $(C_FLAGS) $(SANITIZE) $(OPENMP) $(C_SOURCES) -lm -o $@
 
 ctest-asan: build/ctest/run-asan
-	ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 build/ctest/run-asan
+	ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 build/ctest/run-asan
 
 # CPython and NumPy keep memory to the end of the process, so leaks are looked for in C only. The
-# tests run from build/asan, where the package that Python finds is the instrumented one. Tests that
-# build things or run PyTorch would sanitize the compiler and PyTorch.
+# tests run from build/asan, where the package that Python finds is the instrumented one, and with
+# --capture=sys, so that a report on stderr is seen. Tests that build things or run PyTorch are left
+# out, as they would sanitize the compiler and PyTorch.
 NOT_SANITIZED := test_packaging.py test_readme.py test_torch.py
 
 pytest-asan: $(SOURCES) $(VENV)/.built $(VENV)/.extra-test
@@ -124,6 +125,6 @@ pytest-asan: $(SOURCES) $(VENV)/.built $(VENV)/.extra-test
 	cd build/asan && \
 	PYTHONPATH=$$(echo "$(CURDIR)"/build/asan/lib.*) PYTHONMALLOC=malloc \
 	LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) \
-	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	$(abspath $(BIN))/pytest -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) -p no:cacheprovider \
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	$(abspath $(BIN))/pytest -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) -p no:cacheprovider --capture=sys \
 		$(addprefix $(CURDIR)/,$(TESTS)) $(NOT_SANITIZED:%=--ignore=$(CURDIR)/tests/%) $(PYTEST_ARGS)
