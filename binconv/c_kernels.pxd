@@ -1,0 +1,164 @@
+# The kernel tables, as csrc/kernels.h and csrc/dispatch.h declare them; contracts are in kernels.def.
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int8_t, int32_t, uint32_t, uint64_t
+
+from binconv.c_api cimport bc_format, bc_neuron
+
+
+cdef extern from "kernels.h" nogil:
+    enum:
+        BC_SLACK
+        BC_EPILOGUE_CHANNELS
+
+    ctypedef struct bc_widen_args:
+        const void *source
+        size_t count
+        float *destination
+
+    ctypedef struct bc_pack_args:
+        const float *source
+        ptrdiff_t source_stride
+        size_t pixels, channels
+        const float *bias
+        const float *scale
+        uint64_t *words
+        ptrdiff_t words_stride
+        float *abs_sum
+
+    ctypedef struct bc_terms_args:
+        const float *source
+        ptrdiff_t source_stride
+        size_t pixels, channels
+        const float *bias
+        const float *scale
+        float *destination
+        ptrdiff_t destination_stride
+        float *abs_sum
+
+    ctypedef struct bc_slice_args:
+        const uint64_t *source
+        ptrdiff_t source_stride
+        size_t pixels, first_bit, bits
+        uint64_t *destination
+        ptrdiff_t destination_stride
+
+    ctypedef struct bc_xorpop_weights_args:
+        const uint32_t *weights
+        size_t filters, taps, channels
+        void *blocks
+
+    ctypedef struct bc_xorpop_args:
+        const uint64_t *source
+        ptrdiff_t source_stride
+        const ptrdiff_t *tap_offset
+        size_t taps, words
+        const void *weights
+        size_t pixels, blocks
+        int32_t *counts
+        size_t counts_stride
+
+    ctypedef struct bc_window_popcount_args:
+        const uint64_t *source
+        ptrdiff_t source_stride
+        const ptrdiff_t *tap_offset
+        size_t taps, words, pixels
+        int32_t *counts
+
+    ctypedef struct bc_signsum_weights_args:
+        const uint32_t *weights
+        size_t filters, rows, width, channels
+        void *blocks
+
+    ctypedef struct bc_signsum_args:
+        const float *source
+        ptrdiff_t source_stride
+        const ptrdiff_t *row_offset
+        size_t rows, run
+        const void *weights
+        size_t block_stride_bytes, pixels, blocks
+        float *sums
+        size_t sums_stride
+        int accumulate
+
+    ctypedef struct bc_window_sum_args:
+        const float *source
+        ptrdiff_t source_stride
+        const ptrdiff_t *tap_offset
+        size_t taps, pixels
+        float divisor
+        float *sums
+
+    ctypedef struct bc_epilogue_args:
+        const int32_t *counts
+        const float *sums
+        size_t row_stride, pixels, channels
+        const int32_t *channel_base
+        const int32_t *pixel_base
+        unsigned count_shift, sum_shift
+        const float *scale
+        const float *bias
+        const float *beta
+        bc_neuron neuron
+        bc_format format
+        void *destination
+        ptrdiff_t destination_stride
+        size_t destination_bit
+        const float *pack_bias
+        const float *pack_scale
+
+    ctypedef struct bc_unpack_args:
+        const uint64_t *words
+        size_t pixels, channels
+        int8_t *values
+
+    ctypedef struct bc_kernels:
+        void (*widen_f16)(const bc_widen_args *args) noexcept nogil
+        void (*widen_u8)(const bc_widen_args *args) noexcept nogil
+        void (*pack_f32)(const bc_pack_args *args) noexcept nogil
+        void (*terms_f32)(const bc_terms_args *args) noexcept nogil
+        void (*slice_bits)(const bc_slice_args *args) noexcept nogil
+        size_t xorpop_block_filters, xorpop_block_word_bytes
+        void (*xorpop_weights)(const bc_xorpop_weights_args *args) noexcept nogil
+        void (*xorpop)(const bc_xorpop_args *args) noexcept nogil
+        void (*window_popcount)(const bc_window_popcount_args *args) noexcept nogil
+        size_t signsum_block_filters, signsum_block_word_bytes
+        void (*signsum_weights)(const bc_signsum_weights_args *args) noexcept nogil
+        void (*signsum)(const bc_signsum_args *args) noexcept nogil
+        void (*window_sum)(const bc_window_sum_args *args) noexcept nogil
+        void (*epilogue)(const bc_epilogue_args *args) noexcept nogil
+        void (*unpack_i8)(const bc_unpack_args *args) noexcept nogil
+
+
+cdef extern from "dispatch.h" nogil:
+    const bc_kernels *bc_kernels_of(size_t index)
+    const bc_kernels *bc_kernels_own(size_t index)
+
+
+cdef extern from *:
+    """
+    #include <string.h>
+
+    /* The manifest as data, so that no list of kernels is kept here. */
+    static const struct {
+        const char *name;
+        size_t offset;
+    } bc_slots[] = {
+    #define BC_KERNEL(name, arguments) {#name, offsetof(bc_kernels, name)},
+    #define BC_CONSTANT(name)
+    #include "kernels.def"
+    #undef BC_KERNEL
+    #undef BC_CONSTANT
+    };
+
+    static const char *bc_slot_name(size_t slot) {
+        return slot < sizeof bc_slots / sizeof bc_slots[0] ? bc_slots[slot].name : NULL;
+    }
+
+    static int bc_slot_filled(const bc_kernels *table, size_t slot) {
+        void (*kernel)(void);
+        memcpy(&kernel, (const char *)table + bc_slots[slot].offset, sizeof kernel);
+        return kernel != NULL;
+    }
+    """
+    const char *bc_slot_name(size_t slot)
+    bint bc_slot_filled(const bc_kernels *table, size_t slot)
