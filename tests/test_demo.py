@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -118,13 +119,14 @@ def test_info() -> None:
     assert bc.isa() in done.stdout
 
 
-def test_demo() -> None:
-    done = command("demo", "--threads", 1)
+@pytest.mark.parametrize("isa", bc.show_config("dicts")["Kernels"]["available"])
+def test_demo(isa: str) -> None:
+    done = command("demo", "--threads", 1, env=os.environ | {"BINCONV_ISA": isa})
     assert done.returncode == 0, done.stderr
     right, total = held_out_right()
     assert f"{right} of {total} right, {right / total:.2%}" in done.stdout
     assert re.search(r"[\d,]+ images per second", done.stdout)
-    assert f"ISA {bc.isa()}, 1 thread" in done.stdout
+    assert f"ISA {isa}, 1 thread;" in done.stdout
     rows = [line for line in done.stdout.splitlines() if line.endswith(" ms")]
     assert len(rows) == len(digits.load_network())
     assert done.stdout.count("-> ") > len(rows)  # the drawn digits
@@ -155,9 +157,11 @@ def test_help(arguments: list[str]) -> None:
         ([], "COMMAND"),
         (["dance"], "dance"),
         (["demo", "--threads", "0"], "above 0"),
+        (["demo", "--threads", "1000000"], "--threads"),
         (["demo", "--out", "maps.png"], "--out needs --image"),
         (["demo", "--size", "9"], "--size needs --image"),
         (["demo", "--image", "x.png", "--size", "wide"], "whole number"),
+        (["demo", "--image", "x.png", "--size", "99999"], "at most"),
     ],
 )
 def test_wrong_usage(arguments: list[str], says: str) -> None:

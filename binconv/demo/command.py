@@ -11,6 +11,7 @@ from binconv.demo.errors import CommandError
 
 DEFAULT_OUT = Path("maps.png")
 DEFAULT_SIZE = 256  # pixels
+MAX_SIZE = 2048  # 67 maps of this size make a PNG of 300 million pixels
 
 DESCRIPTION = """\
 Without --image: classify handwritten digits that the packaged binary network has not been
@@ -52,8 +53,13 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         for option in ("out", "size"):
             if getattr(options, option) is not None:
                 parser.error(f"--{option} needs --image")
+    elif options.size is not None and options.size > MAX_SIZE:
+        parser.error(f"argument --size: expected at most {MAX_SIZE} pixels, got {options.size}")
     if options.threads is not None:
-        bc.set_num_threads(options.threads)
+        try:
+            bc.set_num_threads(options.threads)
+        except ValueError as error:
+            parser.error(f"argument --threads: {error}")
     if options.image is None:
         digits.run()
     else:

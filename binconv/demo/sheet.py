@@ -14,7 +14,7 @@ from binconv.demo.errors import CommandError
 Real = NDArray[np.float32]
 
 COLUMNS = 8
-MIN_TILE = 128  # pixels; a smaller map is enlarged by a whole number to be this wide
+MIN_TILE = 128  # pixels; a smaller map is enlarged by a whole number, up to this size
 GAP = 10
 CAPTION = 22  # height of a tile's caption, which also holds the filter's pattern
 TITLE = 34
@@ -68,7 +68,7 @@ def _grey(image: Image.Image) -> Image.Image:
 def draw(sections: list[Section]) -> Image.Image:
     """All sections below one another, each a grid of captioned tiles."""
     height, width = sections[0].tiles[0].values.shape
-    zoom = max(1, MIN_TILE // width)
+    zoom = max(1, MIN_TILE // max(width, height))
     tile = (width * zoom, height * zoom)
     cell = (max(tile[0], MIN_TILE) + GAP, tile[1] + CAPTION + GAP)
     rows = [-(-len(section.tiles) // COLUMNS) for section in sections]
