@@ -96,7 +96,7 @@ $(VENV)/.built: $(SOURCES) pyproject.toml $(VENV)/.requirements
 
 # --- C tests and sanitizers -----------------------------------------------------------------------
 
-C_FILES = $(wildcard csrc/*.[ch] csrc/include/*.h csrc/tests/*.[ch])
+C_FILES = $(wildcard csrc/*.[ch] csrc/include/*.h csrc/tests/*.[ch] examples/c/*.[ch] tests/clib/*.c)
 C_SOURCES = $(wildcard csrc/*.c) $(C_TESTS)
 WARNINGS := -Wall -Wextra -Wpedantic -Werror
 C_FLAGS := -std=c11 -ffp-contract=off -Icsrc/include -Icsrc $(WARNINGS)
@@ -118,7 +118,7 @@ ctest-asan: build/ctest/run-asan
 # tests run from build/asan, where the package that Python finds is the instrumented one, and with
 # --capture=sys, so that a report on stderr is seen. Tests that build things or run PyTorch are left
 # out, as they would sanitize the compiler and PyTorch.
-NOT_SANITIZED := test_packaging.py test_readme.py test_torch.py
+NOT_SANITIZED := test_clib.py test_cython_api.py test_packaging.py test_readme.py test_torch.py
 
 pytest-asan: $(SOURCES) $(VENV)/.built $(VENV)/.extra-test
 	BINCONV_SANITIZE=address,undefined $(BIN)/python setup.py -q build --build-base build/asan
