@@ -19,7 +19,7 @@ RUNS = 10  # the fastest is shown: the others were held up by something else on 
 
 def run(picture: Path, out: Path, size: int) -> None:
     grey = read_grey(picture, size)
-    if out.exists() and out.samefile(picture):
+    if out.resolve() == picture.resolve():
         raise CommandError(f"{out} is the picture itself; name another file with --out")
     print(f"{picture}, as {grey.shape[1]} x {grey.shape[0]} pixels ({report.machine()})")
     print()
