@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -227,6 +227,39 @@ def test_subpixel_with_a_clip_rectangle(r, form):
     ):
         destination = Destination((1, 7, 8, 6), form, rng)
         check_encode(layer, source, Manual(clip=clip, destination_channel=1), destination)
+
+
+def test_settings_changed_between_runs_take_effect():
+    """What a layer keeps from one run to the next must notice every change."""
+    rng = np.random.default_rng(171)
+    layer = make(172, 9, (3, 2), 10, input_bias=np.full(10, 0.25, np.float32))
+    conv = convolution(layer)
+    for turn in range(200):
+        edge_mode = rng.choice(["ZERO", "CLAMP", "CONSTANT", "EXCLUDE"])
+        # -0.25 makes +0, bit 1; what is less makes bit 0
+        constant = float(rng.choice([-0.5, -0.25, 0.0])) if edge_mode == "CONSTANT" else 0.0
+        if turn % 50 == 49:
+            fresh = make(turn, 9, (3, 2), 10)
+            layer = replace(layer, weights=fresh.weights)
+            conv.reload_weights_and_biases(convolution(layer).data_source)
+        layer = replace(layer, edge_mode=edge_mode, edge_constant=constant)
+        conv.edge_mode, conv.edge_constant = bc.EdgeMode[edge_mode], constant
+        y, x = int(rng.integers(-2, 3)), int(rng.integers(-2, 3))
+        conv.offset = bc.Offset(x=x, y=y, z=int(rng.integers(2)))
+        conv.source_feature_channel_offset = first = int(rng.integers(3))
+        conv.source_feature_channel_max_count = 10
+        conv.destination_feature_channel_offset = k = int(rng.integers(3))
+        height, width = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+        source = pixels(rng, (2, height, width, 12), rng.choice(["float32", "float16"]))
+        z = conv.offset.z
+        destination = np.full((1, 3, 4, 11), 7, rng.choice(["float32", "float16"]))
+        conv.encode(source, destination)
+        part = source[z : z + 1, :, :, first : first + 10]
+        ref.check(destination[..., k : k + 9], ref.run(layer, part, (3, 4), (y, x)))
+        ref.check(
+            conv(source)[..., k:],
+            ref.run(layer, source[..., first : first + 10], (height, width), (0, 0)),
+        )
 
 
 def test_padding_is_ignored():

@@ -787,7 +787,7 @@ def test_serialised_bytes_round_trip():
 
 def test_truncated_bytes():
     data = layer_bytes()
-    for size in [*range(0, 64), *range(64, len(data), 7), len(data) - 1]:
+    for size in [*range(64), *range(64, len(data), 7), len(data) - 1]:
         with pytest.raises(ValueError):
             BinaryConvolution.from_bytes(data[:size])
     with pytest.raises(ValueError):

@@ -155,6 +155,28 @@ def test_edge_modes(type_, edge_mode, destination, beta):
     check(layer, pixels(rng, (1, 3, 4, 33), "float32"), destination, padding=("FULL",))
 
 
+@pytest.mark.parametrize("destination", OUTPUT_FORMS)
+@pytest.mark.parametrize("edge_mode", EDGE_MODES)
+@pytest.mark.parametrize("type_", ["XNOR", "AND"])
+def test_edges_of_packed_sources(type_, edge_mode, destination):
+    """Input terms are in the bits already, and still decide what a tap off the source reads."""
+    rng = np.random.default_rng(167)
+    for terms in ("bias", "scale", "both"):
+        layer = make(
+            168,
+            9,
+            (3, 4),
+            70,
+            type=type_,
+            edge_mode=edge_mode,
+            edge_constant=-0.7,
+            input_bias=None if terms == "scale" else rng.normal(size=70).astype(np.float32),
+            input_scale=None if terms == "bias" else rng.normal(size=70).astype(np.float32),
+        )
+        source = source_of(rng, (1, 3, 4, 70), "packed")
+        check(layer, source, destination, padding=("FULL",))
+
+
 @pytest.mark.parametrize("neuron", NEURONS, ids=lambda n: f"{n.type}-{n.c:g}")
 @pytest.mark.parametrize("type_", TYPES)
 def test_neurons(type_, neuron):

@@ -71,6 +71,30 @@ def test_same_bits_from_any_number_of_threads(type_, beta, size):
             assert other.tobytes() == results[0].tobytes()
 
 
+@pytest.mark.parametrize("subpixel", [1, 2])
+@pytest.mark.parametrize("channel", [0, 5, 60])
+def test_threads_share_the_words_of_packed_destinations(channel, subpixel):
+    """Neither neighbours' bits nor those of other channels in a word may be lost."""
+    rng = np.random.default_rng(169)
+    layer = make(170, 100 * subpixel**2, (3, 3), 40, subpixel=subpixel)
+    conv = convolution(layer)
+    conv.destination_feature_channel_offset = channel
+    source = pixels(rng, (2, 30, 31, 40), "float32")
+    shape = (2, 30 * subpixel, 31 * subpixel, channel + 100 + 50)
+    before = rng.integers(0, 2, shape)
+    results = []
+    for threads in (1, 2, 5, 5, 5):
+        bc.set_num_threads(threads)
+        bits = bc.PackedImage(ref.pack(before), shape[3])
+        conv.encode(source, bits)
+        results.append(ref.unpack(np.asarray(bits.words), shape[3]))
+    layer_bits = np.s_[..., channel : channel + 100]
+    ref.check(results[0][layer_bits], ref.run(layer, source, (30, 31), (0, 0)))
+    before[layer_bits] = results[0][layer_bits]
+    for bits in results:
+        assert np.array_equal(bits, before)
+
+
 def test_repeated_runs_give_the_same_bits():
     rng = np.random.default_rng(95)
     conv = convolution(make(96, 40, (3, 3), 70, type="BINARY_WEIGHTS", beta_scaling=True))
@@ -88,13 +112,13 @@ def test_concurrent_calls_on_one_object(type_, threads):
     rng = np.random.default_rng(97)
     layer = make(98, 20, (3, 3), 40, type=type_, beta_scaling=True)
     conv = convolution(layer)
-    sources = [pixels(rng, (1, 4 + k, 17 - k, 40), "float32") for k in range(9)]
+    sources = [pixels(rng, (1, 4 + k % 7, 17 - k // 2, 40), "float32") for k in range(30)]
     expected = [convolution(layer)(source).tobytes() for source in sources]
     start = threading.Barrier(8)
 
     def work(number: int) -> int:
         start.wait()
-        order = np.random.default_rng(number).permutation(np.tile(np.arange(9), 12))
+        order = np.random.default_rng(number).permutation(np.tile(np.arange(30), 4))
         return sum(conv(sources[k]).tobytes() != expected[k] for k in order)
 
     with ThreadPoolExecutor(8) as pool:
