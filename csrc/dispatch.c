@@ -22,6 +22,9 @@ static const bc_isa_entry isas[] = {
      BC_CPU_avx2 | BC_CPU_f16c | BC_CPU_fma | BC_CPU_popcnt | BC_CPU_avx512f | BC_CPU_avx512bw |
          BC_CPU_avx512dq | BC_CPU_avx512vl | BC_CPU_avx512vpopcntdq | BC_CPU_avx512bitalg,
      &bc_kernels_avx512vpopcnt},
+#elif (defined(__aarch64__) && !defined(__AARCH64EB__)) || defined(_M_ARM64)
+    {"neon", BC_CPU_neon, &bc_kernels_neon},
+    {"asimddp", BC_CPU_neon | BC_CPU_asimddp, &bc_kernels_asimddp},
 #endif
 };
 enum { ISA_COUNT = sizeof isas / sizeof isas[0] };

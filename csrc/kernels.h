@@ -8,7 +8,7 @@
 #include "binconv.h"
 
 /* How far past their end padded arrays may be read, and the most channels of one epilogue call. */
-enum { BC_SLACK = 64, BC_EPILOGUE_CHANNELS = 64 };
+enum { BC_SLACK = 64, BC_EPILOGUE_CHANNELS = 128 };
 
 typedef struct bc_widen_args {
     const void *source;
@@ -75,11 +75,18 @@ typedef struct bc_signsum_weights_args {
     void *blocks;
 } bc_signsum_weights_args;
 
-typedef struct bc_signsum_args {
+typedef struct bc_signsum_expand_args {
     const float *source;
     ptrdiff_t source_stride;
+    size_t pixels, run;
+    float *groups; /* [pixels][ceil(run / 4)][signsum_group_floats] */
+} bc_signsum_expand_args;
+
+typedef struct bc_signsum_args {
+    const float *source; /* expanded */
+    ptrdiff_t source_stride;
     const ptrdiff_t *row_offset;
-    size_t rows, run;
+    size_t rows, groups;
     const void *weights; /* block b begins at weights + b * block_stride_bytes */
     size_t block_stride_bytes;
     size_t pixels, blocks;
@@ -133,5 +140,7 @@ typedef struct bc_kernels {
 extern const bc_kernels bc_kernels_scalar;
 extern const bc_kernels bc_kernels_avx2;
 extern const bc_kernels bc_kernels_avx512vpopcnt;
+extern const bc_kernels bc_kernels_neon;
+extern const bc_kernels bc_kernels_asimddp;
 
 #endif

@@ -223,7 +223,7 @@ static void window_popcount(const bc_window_popcount_args *args) {
 /* ---- BINARY_WEIGHTS: the 8 signed sums of 4 inputs of which the last is counted as positive fill one vector; 3
  * weight bits pick a sum and the fourth its sign --------------------------------------------------------- */
 
-enum { SIGN_LANES = 16 };
+enum { SIGN_LANES = 16, GROUP = 4 /* inputs */, TABLE = 8 /* floats */ };
 
 /* The shared layout, but with the low 3 bits of each nibble flipped where its highest bit is 0, so that they are
  * signs relative to the last input's. */
@@ -245,88 +245,93 @@ static inline __m256 entry_signs(int bit) {
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_add_epi32(set, set), _mm256_set1_epi32(1)));
 }
 
-static inline __m256 sum_table(const float *inputs) {
-    __m256 table = _mm256_broadcast_ss(inputs + 3);
-    UNROLL
-    for (int i = 0; i < 3; i++) table = _mm256_fmadd_ps(_mm256_broadcast_ss(inputs + i), entry_signs(i), table);
-    return table;
+static void signsum_expand(const bc_signsum_expand_args *args) {
+    const __m256 signs[3] = {entry_signs(0), entry_signs(1), entry_signs(2)};
+    float *table = args->groups;
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        for (size_t left = args->run; left; source += GROUP, table += TABLE) {
+            const size_t present = left < GROUP ? left : GROUP;
+            float v[GROUP] = {0};
+            memcpy(v, source, present * sizeof *v);
+            __m256 sums = _mm256_set1_ps(v[3]);
+            UNROLL
+            for (int i = 0; i < 3; i++) sums = _mm256_fmadd_ps(_mm256_set1_ps(v[i]), signs[i], sums);
+            _mm256_storeu_ps(table, sums);
+            left -= present;
+        }
+    }
 }
 
-/* PIXELS x 8 BLOCKS filters. */
-#define SIGNSUM_TILE(NAME, PIXELS, HALVES)                                                                  \
-    static inline void NAME(const bc_signsum_args *args, const float *source, const uint32_t *weights,      \
-                            float *out) {                                                                   \
-        const size_t words = (args->run + 31) / 32, block_words = args->block_stride_bytes / 4;             \
-        const ptrdiff_t stride = args->source_stride;                                                       \
-        const __m256i sign_bit = _mm256_set1_epi32(INT32_MIN);                                              \
-        __m256 sums[PIXELS][HALVES];                                                                        \
-        UNROLL                                                                                              \
-        for (int p = 0; p < PIXELS; p++)                                                                    \
-            UNROLL                                                                                          \
-            for (int h = 0; h < HALVES; h++) sums[p][h] = _mm256_setzero_ps();                              \
-        for (size_t row = 0; row < args->rows; row++) {                                                     \
-            const float *inputs = source + args->row_offset[row];                                           \
-            const uint32_t *row_weights = weights + row * words * SIGN_LANES;                               \
-            for (size_t i = 0; i < args->run; i += 4, inputs += 4) {                                        \
-                const uint32_t *word = row_weights + i / 32 * SIGN_LANES;                                   \
-                const __m128i pick = _mm_cvtsi32_si128((int)(i % 32));                                      \
-                const __m128i sign = _mm_cvtsi32_si128((int)(28 - i % 32));                                 \
-                float rest[PIXELS][4];                                                                      \
-                const float *four = inputs;                                                                 \
-                ptrdiff_t four_stride = stride;                                                             \
-                if (args->run - i < 4) {                                                                    \
-                    memset(rest, 0, sizeof rest);                                                           \
-                    for (int p = 0; p < PIXELS; p++)                                                        \
-                        for (size_t j = 0; j < args->run - i; j++)                                          \
-                            rest[p][j] = inputs[p * stride + (ptrdiff_t)j];                                 \
-                    four = rest[0];                                                                         \
-                    four_stride = 4;                                                                        \
-                }                                                                                           \
-                __m256 tables[PIXELS];                                                                      \
-                UNROLL                                                                                      \
-                for (int p = 0; p < PIXELS; p++) tables[p] = sum_table(four + p * four_stride);             \
-                UNROLL                                                                                      \
-                for (int h = 0; h < HALVES; h++) {                                                          \
-                    const uint32_t *lanes = word + (size_t)(h / 2) * block_words + h % 2 * FLOATS;          \
-                    const __m256i bits = _mm256_loadu_si256((const __m256i *)lanes);                        \
-                    const __m256i entry = _mm256_srl_epi32(bits, pick);                                     \
-                    const __m256 negative = _mm256_castsi256_ps(                                            \
-                        _mm256_andnot_si256(_mm256_sll_epi32(bits, sign), sign_bit));                       \
-                    UNROLL                                                                                  \
-                    for (int p = 0; p < PIXELS; p++)                                                        \
-                        sums[p][h] = _mm256_add_ps(                                                         \
-                            sums[p][h],                                                                     \
-                            _mm256_xor_ps(_mm256_permutevar8x32_ps(tables[p], entry), negative));           \
-                }                                                                                           \
-            }                                                                                               \
-        }                                                                                                   \
-        UNROLL                                                                                              \
-        for (int p = 0; p < PIXELS; p++)                                                                    \
-            UNROLL                                                                                          \
-            for (int h = 0; h < HALVES; h++) {                                                              \
-                float *at = out + (size_t)p * args->sums_stride + (size_t)h * FLOATS;                       \
-                if (args->accumulate) sums[p][h] = _mm256_add_ps(_mm256_loadu_ps(at), sums[p][h]);          \
-                _mm256_storeu_ps(at, sums[p][h]);                                                           \
-            }                                                                                               \
+/* One group of 4 inputs of PIXELS against VECTORS x 8 filters: the sum picked by bits 0 to 2 of a nibble, negated where bit 3
+ * is 0. */
+#define SIGNSUM_GROUP(PIXELS, VECTORS, SHIFTED, SIGN_UP)                                                   \
+    {                                                                                                      \
+        __m256 tables[PIXELS];                                                                             \
+        UNROLL                                                                                             \
+        for (int p = 0; p < PIXELS; p++) tables[p] = _mm256_loadu_ps(table + p * stride);                  \
+        UNROLL                                                                                             \
+        for (int v = 0; v < VECTORS; v++) {                                                                \
+            const uint32_t *lanes = word + (size_t)(v / 2) * block_words + v % 2 * FLOATS;                 \
+            const __m256i words = _mm256_loadu_si256((const __m256i *)lanes);                              \
+            const __m256i bits = SHIFTED;                                                                  \
+            const __m256 negative = _mm256_castsi256_ps(_mm256_andnot_si256(SIGN_UP, sign_bit));           \
+            UNROLL                                                                                         \
+            for (int p = 0; p < PIXELS; p++)                                                               \
+                sums[p][v] = _mm256_add_ps(                                                                \
+                    sums[p][v], _mm256_xor_ps(_mm256_permutevar8x32_ps(tables[p], bits), negative));       \
+        }                                                                                                  \
+        table += TABLE;                                                                                    \
     }
 
-SIGNSUM_TILE(signsum_2x4, 2, 4)
-SIGNSUM_TILE(signsum_1x4, 1, 4)
-SIGNSUM_TILE(signsum_2x2, 2, 2)
+#define SIGNSUM_TILE(NAME, PIXELS, VECTORS)                                                                \
+    static inline void NAME(const bc_signsum_args *args, const float *source, const uint32_t *word,        \
+                            float *out) {                                                                  \
+        const size_t block_words = args->block_stride_bytes / sizeof *word;                                \
+        const ptrdiff_t stride = args->source_stride;                                                      \
+        const __m256i sign_bit = _mm256_set1_epi32(INT32_MIN);                                             \
+        __m256 sums[PIXELS][VECTORS];                                                                      \
+        UNROLL                                                                                             \
+        for (int p = 0; p < PIXELS; p++)                                                                   \
+            UNROLL                                                                                         \
+            for (int v = 0; v < VECTORS; v++) sums[p][v] = _mm256_setzero_ps();                            \
+        for (size_t row = 0; row < args->rows; row++) {                                                    \
+            const float *table = source + args->row_offset[row];                                           \
+            size_t left = args->groups;                                                                    \
+            for (; left >= 8; left -= 8, word += SIGN_LANES) {                                             \
+                UNROLL                                                                                     \
+                for (int group = 0; group < 8; group++)                                                    \
+                    SIGNSUM_GROUP(PIXELS, VECTORS, _mm256_srli_epi32(words, GROUP * group),                \
+                                  _mm256_slli_epi32(words, 28 - GROUP * group))                            \
+            }                                                                                              \
+            if (!left) continue;                                                                           \
+            for (int shift = 0; left; left--, shift += GROUP)                                              \
+                SIGNSUM_GROUP(PIXELS, VECTORS, _mm256_srl_epi32(words, _mm_cvtsi32_si128(shift)),          \
+                              _mm256_sll_epi32(words, _mm_cvtsi32_si128(28 - shift)))                      \
+            word += SIGN_LANES;                                                                            \
+        }                                                                                                  \
+        UNROLL                                                                                             \
+        for (int p = 0; p < PIXELS; p++)                                                                   \
+            UNROLL                                                                                         \
+            for (int v = 0; v < VECTORS; v++) {                                                            \
+                float *at = out + (size_t)p * args->sums_stride + (size_t)v * FLOATS;                      \
+                if (args->accumulate) sums[p][v] = _mm256_add_ps(_mm256_loadu_ps(at), sums[p][v]);         \
+                _mm256_storeu_ps(at, sums[p][v]);                                                          \
+            }                                                                                              \
+    }
+
+SIGNSUM_TILE(signsum_3x2, 3, 2)
 SIGNSUM_TILE(signsum_1x2, 1, 2)
 
 static void signsum(const bc_signsum_args *args) {
-    for (size_t block = 0, blocks; block < args->blocks; block += blocks) {
-        blocks = args->blocks - block >= 2 ? 2 : 1;
-        const uint32_t *weights = (const uint32_t *)args->weights + block * (args->block_stride_bytes / 4);
+    const size_t block_words = args->block_stride_bytes / sizeof(uint32_t);
+    for (size_t block = 0; block < args->blocks; block++) {
+        const uint32_t *words = (const uint32_t *)args->weights + block * block_words;
         const float *source = args->source;
         float *sums = args->sums + block * SIGN_LANES;
         for (size_t left = args->pixels, pixels; left; left -= pixels) {
-            pixels = left >= 2 ? 2 : 1;
-            if (blocks == 2)
-                (pixels == 2 ? signsum_2x4 : signsum_1x4)(args, source, weights, sums);
-            else
-                (pixels == 2 ? signsum_2x2 : signsum_1x2)(args, source, weights, sums);
+            pixels = left >= 3 ? 3 : 1;
+            (pixels == 3 ? signsum_3x2 : signsum_1x2)(args, source, words, sums);
             source += (ptrdiff_t)pixels * args->source_stride;
             sums += pixels * args->sums_stride;
         }
@@ -443,6 +448,8 @@ const bc_kernels bc_kernels_avx2 = {
     .signsum_block_filters = SIGN_LANES,
     .signsum_block_word_bytes = SIGN_LANES * sizeof(uint32_t),
     .signsum_weights = signsum_weights,
+    .signsum_group_floats = TABLE,
+    .signsum_expand = signsum_expand,
     .signsum = signsum,
     .epilogue = epilogue,
     .unpack_i8 = unpack_i8,

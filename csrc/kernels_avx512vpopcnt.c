@@ -128,6 +128,12 @@ enum { BLOCK_FILTERS = 8 };
  * stack first, which costs up to a fifth of a short tile. */
 #define UNROLL _Pragma("GCC unroll 8")
 
+/* The low halves of 16 sums: half the instructions of narrowing each vector by itself. */
+static inline __m512i low_halves(__m512i first, __m512i second) {
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    return _mm512_permutex2var_epi32(first, even, second);
+}
+
 /* PIXELS x BLOCKS accumulators stay in registers; both must be literals, or the arrays spill. */
 #define XORPOP_TILE(NAME, PIXELS, BLOCKS) \
     static inline void NAME(const bc_xorpop_args *args, const uint64_t *source, const uint64_t *weights, \
@@ -159,10 +165,13 @@ enum { BLOCK_FILTERS = 8 };
         UNROLL \
         for (int p = 0; p < PIXELS; p++) \
             UNROLL \
-            for (int b = 0; b < BLOCKS; b++) \
-                _mm256_storeu_si256( \
-                    (__m256i *)(counts + (size_t)p * args->counts_stride + (size_t)b * BLOCK_FILTERS), \
-                    _mm512_cvtepi64_epi32(sums[p][b])); \
+            for (int b = 0; b < BLOCKS; b += 2) { \
+                int32_t *at = counts + (size_t)p * args->counts_stride + (size_t)b * BLOCK_FILTERS; \
+                if (b + 1 < BLOCKS) \
+                    _mm512_storeu_si512(at, low_halves(sums[p][b], sums[p][b + 1 < BLOCKS ? b + 1 : b])); \
+                else \
+                    _mm256_storeu_si256((__m256i *)at, _mm512_cvtepi64_epi32(sums[p][b])); \
+            } \
     }
 
 XORPOP_TILE(xorpop_7x4, 7, 4)
@@ -209,102 +218,134 @@ static void window_popcount(const bc_window_popcount_args *args) {
     }
 }
 
-/* ---- BINARY_WEIGHTS: the 16 signed sums of 4 inputs fill one vector, and the 4 weight bits of each of 16 filters
- * pick theirs: one vpermps and one add for 64 multiply-adds ------------------------------------------ */
+/* ---- BINARY_WEIGHTS: the 16 signed sums of a group of 4 inputs fill one vector, and the 4 weight bits of each of 16
+ * filters pick theirs: one vpermps and one add for 64 multiply-adds ---------------------------------- */
 
-enum { SIGN_LANES = 16 };
+enum { SIGN_LANES = 16, GROUP = 4 /* inputs */, TABLE = 16 /* floats */ };
 
 /* The portable layout, where AVX2 brings its own. */
 static void signsum_weights(const bc_signsum_weights_args *args) { bc_kernels_scalar.signsum_weights(args); }
 
 /* +1 or -1 for each of 16 table entries, by one bit of the entry's number. */
 static inline __m512 entry_signs(int bit) {
-    const int masks[4] = {0xaaaa, 0xcccc, 0xf0f0, 0xff00};
+    const int masks[GROUP] = {0xaaaa, 0xcccc, 0xf0f0, 0xff00};
     return _mm512_mask_blend_ps((__mmask16)masks[bit], _mm512_set1_ps(-1.0f), _mm512_set1_ps(1.0f));
 }
 
-typedef struct entry_sign_set {
-    __m512 bit[4];
-} entry_sign_set;
-
-static inline __m512 sum_table(const float *inputs, const entry_sign_set *signs) {
-    __m512 table = _mm512_mul_ps(_mm512_set1_ps(inputs[0]), signs->bit[0]);
-    for (int i = 1; i < 4; i++) table = _mm512_fmadd_ps(_mm512_set1_ps(inputs[i]), signs->bit[i], table);
-    return table;
+static void signsum_expand(const bc_signsum_expand_args *args) {
+    const __m512 signs[GROUP] = {entry_signs(0), entry_signs(1), entry_signs(2), entry_signs(3)};
+    float *table = args->groups;
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        float rest[GROUP];
+        for (size_t left = args->run, present; left; left -= present, source += present, table += TABLE) {
+            const float *v = source;
+            present = left < GROUP ? left : GROUP;
+            if (present < GROUP) {
+                _mm_storeu_ps(rest, _mm_maskz_loadu_ps((__mmask8)first_lanes(present), source));
+                v = rest;
+            }
+            __m512 sums = _mm512_mul_ps(_mm512_set1_ps(v[0]), signs[0]);
+            UNROLL
+            for (int i = 1; i < GROUP; i++) sums = _mm512_fmadd_ps(_mm512_set1_ps(v[i]), signs[i], sums);
+            _mm512_storeu_ps(table, sums);
+        }
+    }
 }
 
-/* Adds `nibbles` groups of 4 inputs (at pixel p: inputs + p * stride) to the sums of 16 x BLOCKS filters. */
-#define SIGNSUM_TILE(NAME, PIXELS, BLOCKS) \
-    static inline void NAME(const bc_signsum_args *args, const float *source, const uint32_t *weights, \
-                            float *out) { \
-        const size_t words = (args->run + 31) / 32, block_words = args->block_stride_bytes / 4; \
-        const ptrdiff_t stride = args->source_stride; \
-        const entry_sign_set signs = {{entry_signs(0), entry_signs(1), entry_signs(2), entry_signs(3)}}; \
-        __m512 sums[PIXELS][BLOCKS]; \
-        UNROLL \
-        for (int p = 0; p < PIXELS; p++) \
-            UNROLL \
-            for (int b = 0; b < BLOCKS; b++) sums[p][b] = _mm512_setzero_ps(); \
-        for (size_t row = 0; row < args->rows; row++) { \
-            const float *inputs = source + args->row_offset[row]; \
-            const uint32_t *row_weights = weights + row * words * SIGN_LANES; \
-            for (size_t i = 0; i < args->run; i += 4, inputs += 4) { \
-                const uint32_t *word = row_weights + i / 32 * SIGN_LANES; \
-                const __m128i shift = _mm_cvtsi32_si128((int)(i % 32)); \
-                float rest[PIXELS][4]; \
-                const float *four = inputs; \
-                ptrdiff_t four_stride = stride; \
-                if (args->run - i < 4) { \
-                    memset(rest, 0, sizeof rest); \
-                    UNROLL \
-                    for (int p = 0; p < PIXELS; p++) \
-                        for (size_t j = 0; j < args->run - i; j++) rest[p][j] = inputs[p * stride + (ptrdiff_t)j]; \
-                    four = rest[0]; \
-                    four_stride = 4; \
-                } \
-                __m512 tables[PIXELS]; \
-                UNROLL \
-                for (int p = 0; p < PIXELS; p++) tables[p] = sum_table(four + p * four_stride, &signs); \
-                UNROLL \
-                for (int b = 0; b < BLOCKS; b++) { \
-                    const __m512i bits = \
-                        _mm512_srl_epi32(_mm512_loadu_si512(word + (size_t)b * block_words), shift); \
-                    UNROLL \
-                    for (int p = 0; p < PIXELS; p++) \
-                        sums[p][b] = _mm512_add_ps(sums[p][b], _mm512_permutexvar_ps(bits, tables[p])); \
-                } \
-            } \
-        } \
-        UNROLL \
-        for (int p = 0; p < PIXELS; p++) \
-            UNROLL \
-            for (int b = 0; b < BLOCKS; b++) { \
-                float *at = out + (size_t)p * args->sums_stride + (size_t)b * SIGN_LANES; \
-                if (args->accumulate) sums[p][b] = _mm512_add_ps(_mm512_loadu_ps(at), sums[p][b]); \
-                _mm512_storeu_ps(at, sums[p][b]); \
-            } \
+/* 1.0, without telling the compiler: it would make a plain addition of a fused multiplication by 1. On Zen 5 additions
+ * share their pipes with vpermps, and FMA has others: 88 multiply-adds a cycle with it, 44 without. */
+static inline __m512 opaque_one(void) {
+    __m512 one = _mm512_set1_ps(1.0f);
+#if defined(__GNUC__)
+    __asm__("" : "+v"(one));
+#endif
+    return one;
+}
+
+/* One group of 4 inputs; SHIFTED makes its bits the low ones of a vector of weight words. */
+#define SIGNSUM_GROUP(PIXELS, BLOCKS, SHIFTED)                                                             \
+    {                                                                                                      \
+        __m512 tables[PIXELS];                                                                             \
+        UNROLL                                                                                             \
+        for (int p = 0; p < PIXELS; p++) tables[p] = _mm512_loadu_ps(table + p * stride);                  \
+        UNROLL                                                                                             \
+        for (int b = 0; b < BLOCKS; b++) {                                                                 \
+            const __m512i words = _mm512_loadu_si512(word + (size_t)b * block_words);                      \
+            const __m512i bits = SHIFTED;                                                                  \
+            UNROLL                                                                                         \
+            for (int p = 0; p < PIXELS; p++)                                                               \
+                sums[p][b] = _mm512_fmadd_ps(_mm512_permutexvar_ps(bits, tables[p]), one, sums[p][b]);     \
+        }                                                                                                  \
+        table += TABLE;                                                                                    \
     }
 
-SIGNSUM_TILE(signsum_4x4, 4, 4)
+#define SIGNSUM_TILE(NAME, PIXELS, BLOCKS)                                                                 \
+    static inline void NAME(const bc_signsum_args *args, const float *source, const uint32_t *word,        \
+                            float *out) {                                                                  \
+        const size_t block_words = args->block_stride_bytes / sizeof *word;                                \
+        const ptrdiff_t stride = args->source_stride;                                                      \
+        const __m512 one = opaque_one();                                                                   \
+        __m512 sums[PIXELS][BLOCKS];                                                                       \
+        UNROLL                                                                                             \
+        for (int p = 0; p < PIXELS; p++)                                                                   \
+            UNROLL                                                                                         \
+            for (int b = 0; b < BLOCKS; b++) sums[p][b] = _mm512_setzero_ps();                             \
+        for (size_t row = 0; row < args->rows; row++) {                                                    \
+            const float *table = source + args->row_offset[row];                                           \
+            size_t left = args->groups;                                                                    \
+            for (; left >= 8; left -= 8, word += SIGN_LANES) {                                             \
+                UNROLL                                                                                     \
+                for (int group = 0; group < 8; group++)                                                    \
+                    SIGNSUM_GROUP(PIXELS, BLOCKS, _mm512_srli_epi32(words, (unsigned)(GROUP * group)))     \
+            }                                                                                              \
+            if (!left) continue;                                                                           \
+            __m512i shift = _mm512_setzero_si512();                                                        \
+            for (; left; left--) {                                                                         \
+                SIGNSUM_GROUP(PIXELS, BLOCKS, _mm512_srlv_epi32(words, shift))                             \
+                shift = _mm512_add_epi32(shift, _mm512_set1_epi32(GROUP));                                 \
+            }                                                                                              \
+            word += SIGN_LANES;                                                                            \
+        }                                                                                                  \
+        UNROLL                                                                                             \
+        for (int p = 0; p < PIXELS; p++)                                                                   \
+            UNROLL                                                                                         \
+            for (int b = 0; b < BLOCKS; b++) {                                                             \
+                float *at = out + (size_t)p * args->sums_stride + (size_t)b * SIGN_LANES;                  \
+                if (args->accumulate) sums[p][b] = _mm512_add_ps(_mm512_loadu_ps(at), sums[p][b]);         \
+                _mm512_storeu_ps(at, sums[p][b]);                                                          \
+            }                                                                                              \
+    }
+
+SIGNSUM_TILE(signsum_3x8, 3, 8)
+SIGNSUM_TILE(signsum_2x8, 2, 8)
+SIGNSUM_TILE(signsum_1x8, 1, 8)
+SIGNSUM_TILE(signsum_6x4, 6, 4)
+SIGNSUM_TILE(signsum_2x4, 2, 4)
 SIGNSUM_TILE(signsum_1x4, 1, 4)
-SIGNSUM_TILE(signsum_4x1, 4, 1)
+SIGNSUM_TILE(signsum_8x1, 8, 1)
 SIGNSUM_TILE(signsum_1x1, 1, 1)
 
 typedef struct signsum_tile {
     size_t pixels;
-    void (*sum)(const bc_signsum_args *args, const float *source, const uint32_t *weights, float *sums);
+    void (*sum)(const bc_signsum_args *args, const float *source, const uint32_t *word, float *sums);
 } signsum_tile;
 
 static void signsum(const bc_signsum_args *args) {
-    static const signsum_tile by_four[] = {{4, signsum_4x4}, {1, signsum_1x4}};
-    static const signsum_tile by_one[] = {{4, signsum_4x1}, {1, signsum_1x1}};
+    static const signsum_tile by_eight[] = {{3, signsum_3x8}, {2, signsum_2x8}, {1, signsum_1x8}};
+    static const signsum_tile by_four[] = {{6, signsum_6x4}, {2, signsum_2x4}, {1, signsum_1x4}};
+    static const signsum_tile by_one[] = {{8, signsum_8x1}, {1, signsum_1x1}};
+    const size_t block_words = args->block_stride_bytes / sizeof(uint32_t);
     for (size_t block = 0, blocks; block < args->blocks; block += blocks) {
-        blocks = args->blocks - block >= 4 ? 4 : 1;
-        const signsum_tile *tile = blocks == 4 ? by_four : by_one;
-        const uint32_t *weights = (const uint32_t *)args->weights + block * (args->block_stride_bytes / 4);
+        const size_t left = args->blocks - block;
+        blocks = left >= 8 ? 8 : left >= 4 ? 4 : 1;
+        const signsum_tile *tile = blocks == 8 ? by_eight : blocks == 4 ? by_four : by_one;
         for (size_t pixel = 0; pixel < args->pixels; pixel += tile->pixels) {
-            while (tile->pixels > args->pixels - pixel) tile++;
-            tile->sum(args, args->source + (ptrdiff_t)pixel * args->source_stride, weights,
+            const size_t rest = args->pixels - pixel;
+            /* One pixel alone is slow, so that a wide tile gives way where it would leave one. */
+            while (tile->pixels > rest || (tile->pixels > 2 && tile->pixels + 1 == rest)) tile++;
+            tile->sum(args, args->source + (ptrdiff_t)pixel * args->source_stride,
+                      (const uint32_t *)args->weights + block * block_words,
                       args->sums + pixel * args->sums_stride + block * SIGN_LANES);
         }
     }
@@ -365,6 +406,8 @@ const bc_kernels bc_kernels_avx512vpopcnt = {
     .signsum_block_filters = SIGN_LANES,
     .signsum_block_word_bytes = SIGN_LANES * sizeof(uint32_t),
     .signsum_weights = signsum_weights,
+    .signsum_group_floats = TABLE,
+    .signsum_expand = signsum_expand,
     .signsum = signsum,
     .epilogue = epilogue,
     .unpack_i8 = unpack_i8,

@@ -173,31 +173,38 @@ static void signsum_weights(const bc_signsum_weights_args *args) {
         }
 }
 
+enum { GROUP = 4 /* inputs */ };
+
+static void signsum_expand(const bc_signsum_expand_args *args) {
+    float *group = args->groups;
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        for (size_t input = 0; input < args->run; input += GROUP, group += GROUP)
+            for (size_t i = 0; i < GROUP; i++) group[i] = input + i < args->run ? source[input + i] : 0.0f;
+    }
+}
+
 /* v where the bit is 1, -v where it is 0. */
 static inline float with_sign(float v, uint32_t bit) { return bc_bits_float(bc_float_bits(v) ^ (~bit << 31)); }
 
 static void signsum(const bc_signsum_args *args) {
-    const size_t words = (args->run + 31) / 32;
     for (size_t pixel = 0; pixel < args->pixels; pixel++)
         for (size_t block = 0; block < args->blocks; block++) {
             const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
-            const uint32_t *weights =
+            const uint32_t *words =
                 (const uint32_t *)((const char *)args->weights + block * args->block_stride_bytes);
-            float *sums = args->sums + pixel * args->sums_stride + block * SIGN_LANES;
             float total[SIGN_LANES] = {0};
             for (size_t row = 0; row < args->rows; row++)
-                for (size_t input = 0; input < args->run; input += 4) {
-                    const float *inputs = source + args->row_offset[row] + input;
-                    const uint32_t *lanes = weights + (row * words + input / 32) * SIGN_LANES;
-                    float v[4] = {0};
-                    const size_t present = args->run - input < 4 ? args->run - input : 4;
-                    for (size_t i = 0; i < present; i++) v[i] = inputs[i];
+                for (size_t group = 0; group < args->groups; group++) {
+                    const float *v = source + args->row_offset[row] + group * GROUP;
                     for (size_t lane = 0; lane < SIGN_LANES; lane++) {
-                        const uint32_t bits = lanes[lane] >> input % 32;
+                        const uint32_t bits = words[lane] >> group % 8 * GROUP;
                         total[lane] += (with_sign(v[0], bits) + with_sign(v[1], bits >> 1)) +
                                        (with_sign(v[2], bits >> 2) + with_sign(v[3], bits >> 3));
                     }
+                    if (group % 8 == 7 || group + 1 == args->groups) words += SIGN_LANES;
                 }
+            float *sums = args->sums + pixel * args->sums_stride + block * SIGN_LANES;
             for (size_t lane = 0; lane < SIGN_LANES; lane++)
                 sums[lane] = args->accumulate ? sums[lane] + total[lane] : total[lane];
         }
@@ -311,6 +318,8 @@ const bc_kernels bc_kernels_scalar = {
     .signsum_block_filters = SIGN_LANES,
     .signsum_block_word_bytes = SIGN_LANES * sizeof(uint32_t),
     .signsum_weights = signsum_weights,
+    .signsum_group_floats = GROUP,
+    .signsum_expand = signsum_expand,
     .signsum = signsum,
     .window_sum = window_sum,
     .epilogue = epilogue,

@@ -9,10 +9,11 @@
  * 8, so that tiles of kernels that are built for any of these end without a rest. */
 enum { TILE_PIXELS = 56 };
 
-/* Filters of a chunk: sums of a tile are TILE_PIXELS x this. Bits are written a word at a time, which wants 64. */
-enum { CHUNK_FILTERS = 32, CHUNK_FILTERS_WIDE = 64 };
+/* Filters of a chunk: sums of a tile are TILE_PIXELS x this. Bits are written a word at a time, which wants 64; tables of
+ * float sums are built for each chunk, which wants many. */
+enum { CHUNK_FILTERS = 32, CHUNK_FILTERS_BITS = 64, CHUNK_FILTERS_FLOAT = 128 };
 
-enum { WINDOW_BYTES = 512 * 1024, STAGING_FLOATS = 2048, ALIGNMENT = 64 };
+enum { WINDOW_BYTES = 384 * 1024, STAGING_FLOATS = 2048, ALIGNMENT = 64 };
 
 /* Multiply-adds that are worth a thread of their own: some 20 us, several times what waking a thread costs. */
 static const double THREAD_BIT_OPERATIONS = 8e6, THREAD_FLOAT_OPERATIONS = 1e6;
@@ -89,7 +90,7 @@ static bc_status make_off_source_pixel(bc_plan *plan) {
     plan->off_source_values = values;
 
     if (bc_layer_is_binary(layer)) {
-        plan->off_source_words = calloc(plan->pixel_elements, sizeof *plan->off_source_words);
+        plan->off_source_words = calloc(plan->pixel_words, sizeof *plan->off_source_words);
         if (!plan->off_source_words) return BC_OUT_OF_MEMORY;
         if (mode == BC_EDGE_EXCLUDE) return BC_OK;
         for (size_t group = 0; group < layer->groups; group++) {
@@ -143,15 +144,53 @@ static size_t window_slots(const bc_slots *slots, size_t destinations) {
     return (destinations - 1) * slots->stride + (slots->taps - 1) * slots->dilation + 1;
 }
 
+enum { GROUP = 4 /* inputs that signsum takes at once */ };
+
+static void lay_out_window(bc_plan *plan) {
+    const bc_layer *layer = plan->layer;
+    const size_t group_floats = layer->kernels->signsum_group_floats;
+    const size_t run = layer->kernel_width * layer->group_inputs;
+    const size_t step = plan->columns.stride * layer->group_inputs;
+    plan->window_height = window_slots(
+        &plan->rows, bc_min(plan->tile_height * plan->window_tiles, plan->out_height));
+    plan->window_width = window_slots(&plan->columns, plan->tile_width);
+    plan->run_groups = bc_divide_up(run, GROUP);
+    plan->shares_groups = run % GROUP == 0 && step % GROUP == 0;
+    plan->window_step = (plan->shares_groups ? step / GROUP : plan->run_groups) * group_floats;
+    plan->window_row_floats = plan->shares_groups
+                                  ? plan->window_width * layer->group_inputs / GROUP * group_floats
+                                  : plan->tile_width * plan->window_step;
+}
+
 static double window_bytes(const bc_plan *plan) {
-    return (double)window_slots(&plan->rows, plan->tile_height) *
-           (double)window_slots(&plan->columns, plan->tile_width) * (double)plan->tile_images *
-           (double)plan->layer->input_channels * sizeof(float);
+    return (double)plan->window_row_floats * (double)plan->window_height * (double)plan->tile_images *
+           (double)plan->layer->groups * sizeof(float);
 }
 
 /* Equal parts of at most `most`. */
 static size_t even_part(size_t total, size_t most) {
     return bc_divide_up(total, bc_divide_up(total, most ? most : 1));
+}
+
+/* Tiles small enough for their window, then a window for as many of them as fit. */
+static void fit_window(bc_plan *plan) {
+    size_t *parts[] = {&plan->tile_images, &plan->tile_height, &plan->tile_width};
+    plan->window_tiles = 1;
+    lay_out_window(plan);
+    for (int i = 0; i < 3; i++)
+        while (*parts[i] > 1 && window_bytes(plan) > WINDOW_BYTES) {
+            *parts[i] = (*parts[i] + 1) / 2;
+            lay_out_window(plan);
+        }
+    if (plan->tile_images > 1 || plan->tile_width < plan->out_width) return;
+    while (plan->tile_height * plan->window_tiles < plan->out_height) {
+        plan->window_tiles++;
+        lay_out_window(plan);
+        if (window_bytes(plan) <= WINDOW_BYTES) continue;
+        plan->window_tiles--;
+        lay_out_window(plan);
+        break;
+    }
 }
 
 static void choose_tiles(bc_plan *plan) {
@@ -163,13 +202,7 @@ static void choose_tiles(bc_plan *plan) {
         plan->tile_images =
             even_part(plan->config.images, TILE_PIXELS / (plan->tile_width * plan->tile_height));
 
-    if (!bc_layer_is_binary(plan->layer)) {
-        size_t *parts[] = {&plan->tile_images, &plan->tile_height, &plan->tile_width};
-        for (int i = 0; i < 3; i++)
-            while (*parts[i] > 1 && window_bytes(plan) > WINDOW_BYTES) *parts[i] = (*parts[i] + 1) / 2;
-        plan->window_height = window_slots(&plan->rows, plan->tile_height);
-        plan->window_width = window_slots(&plan->columns, plan->tile_width);
-    }
+    if (!bc_layer_is_binary(plan->layer)) fit_window(plan);
     plan->tiles_images = bc_divide_up(plan->config.images, plan->tile_images);
     plan->tiles_y = bc_divide_up(plan->out_height, plan->tile_height);
     plan->tiles_x = bc_divide_up(plan->out_width, plan->tile_width);
@@ -192,8 +225,9 @@ static int chunks_share_words(const bc_plan *plan) {
 
 static bc_status choose_units(bc_plan *plan) {
     const bc_layer *layer = plan->layer;
-    const int wide = plan->config.destination.format == BC_BITS || !bc_layer_is_binary(layer);
-    const size_t filters = wide ? CHUNK_FILTERS_WIDE : CHUNK_FILTERS;
+    const size_t filters = !bc_layer_is_binary(layer)                        ? CHUNK_FILTERS_FLOAT
+                           : plan->config.destination.format == BC_BITS ? CHUNK_FILTERS_BITS
+                                                                         : CHUNK_FILTERS;
     plan->chunk_blocks = bc_min(filters / layer->block_filters, layer->group_blocks);
     plan->group_chunks = bc_divide_up(layer->group_blocks, plan->chunk_blocks);
     plan->unit_chunk = chunks_share_words(plan) ? bc_plan_chunks(plan) : 1;
@@ -214,11 +248,11 @@ static bc_status make_tap_offsets(bc_plan *plan) {
     plan->row_offset = malloc(height * sizeof *plan->row_offset);
     if (!plan->tap_offset || !plan->tap_offset_abs || !plan->row_offset) return BC_OUT_OF_MEMORY;
     for (size_t i = 0; i < height; i++) {
-        plan->row_offset[i] = (ptrdiff_t)(i * plan->rows.dilation * row_slots * plan->pixel_elements);
+        plan->row_offset[i] = (ptrdiff_t)(i * plan->rows.dilation * plan->window_row_floats);
         for (size_t j = 0; j < width; j++) {
             const size_t slot = i * plan->rows.dilation * row_slots + j * plan->columns.dilation;
             plan->tap_offset_abs[i * width + j] = (ptrdiff_t)slot;
-            plan->tap_offset[i * width + j] = (ptrdiff_t)(slot * plan->pixel_elements);
+            plan->tap_offset[i * width + j] = (ptrdiff_t)(slot * plan->pixel_words);
         }
     }
     return BC_OK;
@@ -246,16 +280,16 @@ static bc_status lay_out_workspace(bc_plan *plan) {
     if (!bc_multiply(&pixels, plan->rows.count) || !bc_multiply(&pixels, plan->columns.count))
         return BC_SIZE_OVERFLOW;
     size_t elements = pixels;
-    if (!bc_multiply(&elements, plan->pixel_elements)) return BC_SIZE_OVERFLOW;
+    if (!bc_multiply(&elements, plan->pixel_words)) return BC_SIZE_OVERFLOW;
     size_t bytes = 0, unused;
     if (!add_part(&bytes, &unused, elements, sizeof(uint64_t)) ||
         !add_part(&bytes, &layout->abs_plane, layer->beta_scaling ? pixels : 0, sizeof(float)))
         return BC_SIZE_OVERFLOW;
     layout->shared_bytes = bytes;
 
-    size_t window = binary ? 0 : layer->input_channels;
-    if (!bc_multiply(&window, plan->tile_images) || !bc_multiply(&window, plan->window_height) ||
-        !bc_multiply(&window, plan->window_width))
+    size_t window_row = binary ? 0 : layer->input_channels, window = binary ? 0 : layer->groups;
+    if (!bc_multiply(&window_row, plan->window_width) || !bc_multiply(&window, plan->tile_images) ||
+        !bc_multiply(&window, plan->window_height) || !bc_multiply(&window, plan->window_row_floats))
         return BC_SIZE_OVERFLOW;
     const size_t abs_window =
         binary || !layer->beta_scaling ? 0 : plan->tile_images * plan->window_height * plan->window_width;
@@ -269,6 +303,7 @@ static bc_status lay_out_workspace(bc_plan *plan) {
         !add_part(&bytes, &layout->beta, tile_pixels, sizeof(float)) ||
         !add_part(&bytes, &layout->channel_base, BC_EPILOGUE_CHANNELS + BC_SLACK, sizeof(int32_t)) ||
         !add_part(&bytes, &layout->staging, plan->staging_floats, sizeof(float)) ||
+        !add_part(&bytes, &layout->window_row, window_row, sizeof(float)) ||
         !add_part(&bytes, &layout->window, window, sizeof(float)) ||
         !add_part(&bytes, &layout->abs_window, abs_window, sizeof(float)))
         return BC_SIZE_OVERFLOW;
@@ -310,8 +345,7 @@ static bc_status fill_plan(bc_plan *plan) {
     bc_status status = copy_pack_terms(plan);
     if (status != BC_OK || plan->empty) return status;
 
-    plan->pixel_elements =
-        bc_layer_is_binary(layer) ? layer->groups * layer->words : layer->group_inputs;
+    plan->pixel_words = bc_layer_is_binary(layer) ? layer->groups * layer->words : 0;
     status = make_slots(plan);
     if (status != BC_OK) return status;
     choose_tiles(plan);
@@ -368,4 +402,12 @@ bc_tile bc_plan_tile(const bc_plan *plan, size_t index) {
     tile.height = bc_min(plan->tile_height, plan->out_height - tile.y);
     tile.width = bc_min(plan->tile_width, plan->out_width - tile.x);
     return tile;
+}
+
+bc_tile bc_plan_window(const bc_plan *plan, size_t index, size_t count) {
+    bc_tile window = bc_plan_tile(plan, index);
+    if (plan->tiles_x > 1) return window;
+    const size_t rows = plan->tile_height * bc_min(count, plan->window_tiles);
+    window.height = bc_min(rows, plan->out_height - window.y);
+    return window;
 }

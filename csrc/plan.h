@@ -17,7 +17,7 @@ typedef struct bc_tile {
  * has its own scratch. */
 typedef struct bc_workspace_layout {
     size_t abs_plane, shared_bytes;
-    size_t sums, pixel_base, beta, channel_base, staging, window, abs_window, slice_bytes;
+    size_t sums, pixel_base, beta, channel_base, staging, window_row, window, abs_window, slice_bytes;
 } bc_workspace_layout;
 
 struct bc_plan {
@@ -27,13 +27,11 @@ struct bc_plan {
     size_t out_height, out_width; /* destination size before sub-pixel shuffling */
     int empty;                    /* nothing to write */
 
-    /* The prepared source has pixel_elements for each slot: uint64 words of all groups for XNOR and AND; for
-     * BINARY_WEIGHTS, in windows of their own, the floats of one group. */
-    size_t pixel_elements;
+    size_t pixel_words;         /* XNOR and AND: of all groups, for each slot of the prepared source */
     ptrdiff_t *tap_offset;      /* XNOR and AND: [taps] in words of the prepared source */
     ptrdiff_t *tap_offset_abs;  /* beta: [taps] in pixels of the plane (or window) of mean |v| */
     ptrdiff_t *row_offset;      /* BINARY_WEIGHTS: [kernel_height] in floats of the window */
-    uint64_t *off_source_words; /* XNOR and AND: [pixel_elements] what off-source slots hold */
+    uint64_t *off_source_words; /* XNOR and AND: [pixel_words] what off-source slots hold */
     float *off_source_values;   /* BINARY_WEIGHTS: [input_channels] */
 
     int excludes; /* XNOR with EXCLUDE where some tap is off the source: sums need correction at the borders */
@@ -41,7 +39,16 @@ struct bc_plan {
 
     size_t tile_images, tile_height, tile_width;
     size_t tiles_images, tiles_y, tiles_x; /* how many of them */
-    size_t window_height, window_width;    /* BINARY_WEIGHTS: slots of the largest tile */
+
+    /* BINARY_WEIGHTS: the window of some tiles, [groups][tile_images][window_height][window_row_floats], expanded as the
+     * kernel family wants it. Where runs of neighbouring pixels can share their groups of 4 inputs, a row is expanded as a
+     * whole, otherwise run by run. */
+    size_t window_tiles; /* along y, prepared as one so that rows that they share are prepared once */
+    size_t window_height, window_width; /* slots of that many tiles */
+    int shares_groups;
+    size_t run_groups;        /* of one run */
+    size_t window_row_floats; /* expanded */
+    size_t window_step;       /* expanded floats from one pixel's run to the next */
     size_t chunk_blocks, group_chunks;     /* blocks of filters done at once */
     size_t units;      /* tiles x chunks: what is shared out among slices */
     size_t unit_chunk; /* slices are cut at multiples of this many units */
@@ -59,5 +66,9 @@ static inline size_t bc_plan_chunks(const bc_plan *plan) {
 }
 
 bc_tile bc_plan_tile(const bc_plan *plan, size_t index);
+
+/* The tile that covers `count` tiles from the one at `index` on, or as many as the window holds and lie in the same images
+ * and columns. */
+bc_tile bc_plan_window(const bc_plan *plan, size_t index, size_t count);
 
 #endif

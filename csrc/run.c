@@ -20,7 +20,7 @@ typedef struct run {
 typedef struct slice_scratch {
     void *sums; /* int32 counts or float sums, [tile pixels][chunk filters] */
     int32_t *pixel_base, *channel_base;
-    float *beta, *staging, *window, *abs_window;
+    float *beta, *staging, *window_row, *window, *abs_window;
 } slice_scratch;
 
 /* Some filters of one group, in whole blocks. */
@@ -39,6 +39,7 @@ static slice_scratch scratch_of(const run *run, size_t slice) {
         .channel_base = (int32_t *)(base + layout->channel_base),
         .beta = (float *)(base + layout->beta),
         .staging = (float *)(base + layout->staging),
+        .window_row = (float *)(base + layout->window_row),
         .window = (float *)(base + layout->window),
         .abs_window = (float *)(base + layout->abs_window),
     };
@@ -79,7 +80,7 @@ static void prepare_slice(void *context, size_t slice) {
     share(plan->config.images * plan->rows.count, slice, run->slices, &begin, &end);
     for (size_t row = begin; row < end; row++) {
         const bc_prepared_row out = {
-            .words = (uint64_t *)run->shared + row * row_slots * plan->pixel_elements,
+            .words = (uint64_t *)run->shared + row * row_slots * plan->pixel_words,
             .abs_mean = abs_plane ? abs_plane + row * row_slots : NULL,
         };
         bc_prepare_row(plan, run->source, row / plan->rows.count, row % plan->rows.count, 0, row_slots, &out,
@@ -87,31 +88,53 @@ static void prepare_slice(void *context, size_t slice) {
     }
 }
 
-/* ---- Preparing one tile's window: BINARY_WEIGHTS -------------------------------------------------- */
+/* ---- Preparing the window of some tiles: BINARY_WEIGHTS ------------------------------------------- */
+
+/* Expanded floats of one group in the window. */
+static size_t window_plane(const bc_plan *plan) {
+    return plan->tile_images * plan->window_height * plan->window_row_floats;
+}
+
+/* Expands the window row in `scratch->window_row` of every group, to row `row` (over all images) of the window. */
+static void expand_row(const bc_plan *plan, size_t row, size_t columns, size_t pixels,
+                       const slice_scratch *scratch) {
+    const bc_layer *layer = plan->layer;
+    for (size_t group = 0; group < layer->groups; group++)
+        layer->kernels->signsum_expand(&(bc_signsum_expand_args){
+            .source = scratch->window_row + group * plan->window_width * layer->group_inputs,
+            .source_stride = (ptrdiff_t)(plan->columns.stride * layer->group_inputs),
+            .pixels = plan->shares_groups ? 1 : pixels,
+            .run = (plan->shares_groups ? columns : layer->kernel_width) * layer->group_inputs,
+            .groups = scratch->window + group * window_plane(plan) + row * plan->window_row_floats,
+        });
+}
 
 static void prepare_window(const run *run, const bc_tile *tile, const slice_scratch *scratch) {
     const bc_plan *plan = run->plan;
-    const size_t plane = plan->window_height * plan->window_width;
     const size_t first_row = tile->y * plan->rows.stride, first_column = tile->x * plan->columns.stride;
-    const size_t rows = bc_min(plan->window_height, plan->rows.count - first_row);
+    const size_t rows = (tile->height - 1) * plan->rows.stride +
+                        (plan->rows.taps - 1) * plan->rows.dilation + 1;
     const size_t columns = bc_min(plan->window_width, plan->columns.count - first_column);
     for (size_t image = 0; image < tile->images; image++)
         for (size_t row = 0; row < rows; row++) {
-            const size_t slot = image * plane + row * plan->window_width;
+            const size_t window_row = image * plan->window_height + row;
             const bc_prepared_row out = {
-                .values = scratch->window + slot * plan->pixel_elements,
-                .group_stride = plan->tile_images * plane * plan->pixel_elements,
-                .abs_mean = plan->layer->beta_scaling ? scratch->abs_window + slot : NULL,
+                .values = scratch->window_row,
+                .group_stride = plan->window_width * plan->layer->group_inputs,
+                .abs_mean = plan->layer->beta_scaling
+                                ? scratch->abs_window + window_row * plan->window_width
+                                : NULL,
             };
             bc_prepare_row(plan, run->source, tile->image + image, first_row + row, first_column,
                            first_column + columns, &out, scratch->staging);
+            expand_row(plan, window_row, columns, tile->width, scratch);
         }
 }
 
 /* ---- Sums ----------------------------------------------------------------------------------------- */
 
-/* The prepared slots that the first taps of a tile's pixels read, as runs; strides in slots. */
-static bc_walk source_walk(const bc_plan *plan, const bc_tile *tile) {
+/* Where the first taps of a tile's pixels read, as runs: slots of the prepared source or of a window's |v|. */
+static bc_walk slot_walk(const bc_plan *plan, const bc_tile *tile) {
     const int binary = bc_layer_is_binary(plan->layer);
     const size_t row_slots = binary ? plan->columns.count : plan->window_width;
     const size_t image_slots = row_slots * (binary ? plan->rows.count : plan->window_height);
@@ -119,6 +142,15 @@ static bc_walk source_walk(const bc_plan *plan, const bc_tile *tile) {
         (bc_loop){tile->width, (ptrdiff_t)plan->columns.stride, 1},
         (bc_loop){tile->height, (ptrdiff_t)(plan->rows.stride * row_slots), tile->width},
         (bc_loop){tile->images, (ptrdiff_t)image_slots, tile->width * tile->height});
+}
+
+/* The same in the expanded floats of a window. */
+static bc_walk window_walk(const bc_plan *plan, const bc_tile *tile) {
+    return bc_flatten(
+        (bc_loop){tile->width, (ptrdiff_t)plan->window_step, 1},
+        (bc_loop){tile->height, (ptrdiff_t)(plan->rows.stride * plan->window_row_floats), tile->width},
+        (bc_loop){tile->images, (ptrdiff_t)(plan->window_height * plan->window_row_floats),
+                  tile->width * tile->height});
 }
 
 /* The slot of a tile's first pixel in the whole prepared source; windows begin at their tile. */
@@ -137,13 +169,14 @@ static size_t first_slot(const bc_plan *plan, const bc_tile *tile) {
               pixel = outer_ * (walk).loops[2].pixels + inner_ * (walk).loops[1].pixels, 1);   \
              inner_++)
 
-/* beta of each pixel of the tile. */
-static void sum_abs(const run *run, const bc_tile *tile, const bc_walk *walk, const slice_scratch *scratch) {
+/* beta of each pixel of the tile, whose rows begin `window_row` slot rows into the window. */
+static void sum_abs(const run *run, const bc_tile *tile, size_t window_row, const bc_walk *walk,
+                    const slice_scratch *scratch) {
     const bc_plan *plan = run->plan;
     const bc_layer *layer = plan->layer;
     const size_t taps = layer->kernel_height * layer->kernel_width;
     const float *plane = bc_layer_is_binary(layer) ? (const float *)(run->shared + plan->layout.abs_plane)
-                                                   : scratch->abs_window;
+                                                   : scratch->abs_window + window_row * plan->window_width;
     plane += first_slot(plan, tile);
     FOR_RUNS(*walk, slot, pixel)
     layer->kernels->window_sum(&(bc_window_sum_args){plane + slot, walk->loops[0].stride,
@@ -157,10 +190,10 @@ static void count_source_bits(const run *run, const bc_tile *tile, const bc_walk
     const bc_plan *plan = run->plan;
     const bc_layer *layer = plan->layer;
     const uint64_t *words = (const uint64_t *)run->shared +
-                            first_slot(plan, tile) * plan->pixel_elements + group * layer->words;
+                            first_slot(plan, tile) * plan->pixel_words + group * layer->words;
     FOR_RUNS(*walk, slot, pixel)
     layer->kernels->window_popcount(&(bc_window_popcount_args){
-        words + slot * plan->pixel_elements, walk->loops[0].stride * (ptrdiff_t)plan->pixel_elements,
+        words + slot * plan->pixel_words, walk->loops[0].stride * (ptrdiff_t)plan->pixel_words,
         plan->tap_offset, layer->kernel_height * layer->kernel_width, layer->words, walk->loops[0].count,
         scratch->pixel_base + pixel});
 }
@@ -170,12 +203,12 @@ static void sum_bits(const run *run, const bc_tile *tile, const bc_walk *walk, c
     const bc_plan *plan = run->plan;
     const bc_layer *layer = plan->layer;
     const uint64_t *words = (const uint64_t *)run->shared +
-                            first_slot(plan, tile) * plan->pixel_elements + chunk->group * layer->words;
+                            first_slot(plan, tile) * plan->pixel_words + chunk->group * layer->words;
     const size_t filters = chunk->blocks * layer->block_filters;
     FOR_RUNS(*walk, slot, pixel)
     layer->kernels->xorpop(&(bc_xorpop_args){
-        .source = words + slot * plan->pixel_elements,
-        .source_stride = walk->loops[0].stride * (ptrdiff_t)plan->pixel_elements,
+        .source = words + slot * plan->pixel_words,
+        .source_stride = walk->loops[0].stride * (ptrdiff_t)plan->pixel_words,
         .tap_offset = plan->tap_offset,
         .taps = layer->kernel_height * layer->kernel_width,
         .words = layer->words,
@@ -191,21 +224,22 @@ static void sum_bits(const run *run, const bc_tile *tile, const bc_walk *walk, c
  * are short. */
 enum { SUMMED_ROWS = 8 };
 
-static void sum_floats(const run *run, const bc_walk *walk, const chunk *chunk, const slice_scratch *scratch) {
+static void sum_floats(const run *run, size_t window_row, const bc_walk *walk, const chunk *chunk,
+                       const slice_scratch *scratch) {
     const bc_plan *plan = run->plan;
     const bc_layer *layer = plan->layer;
     const size_t filters = chunk->blocks * layer->block_filters;
-    const size_t plane = plan->tile_images * plan->window_height * plan->window_width;
-    const float *values = scratch->window + chunk->group * plane * plan->pixel_elements;
+    const float *window =
+        scratch->window + chunk->group * window_plane(plan) + window_row * plan->window_row_floats;
     const size_t row_bytes = layer->block_bytes / layer->kernel_height;
-    FOR_RUNS(*walk, slot, pixel)
+    FOR_RUNS(*walk, at, pixel)
     for (size_t row = 0; row < layer->kernel_height; row += SUMMED_ROWS)
         layer->kernels->signsum(&(bc_signsum_args){
-            .source = values + slot * plan->pixel_elements,
-            .source_stride = walk->loops[0].stride * (ptrdiff_t)plan->pixel_elements,
+            .source = window + at,
+            .source_stride = walk->loops[0].stride,
             .row_offset = plan->row_offset + row,
             .rows = bc_min(SUMMED_ROWS, layer->kernel_height - row),
-            .run = layer->kernel_width * layer->group_inputs,
+            .groups = plan->run_groups,
             .weights = (const char *)layer->blocks + chunk->first_block * layer->block_bytes + row * row_bytes,
             .block_stride_bytes = layer->block_bytes,
             .pixels = walk->loops[0].count,
@@ -376,28 +410,32 @@ static void finish_chunk(const run *run, const bc_tile *tile, const chunk *chunk
 
 /* ---- Slices --------------------------------------------------------------------------------------- */
 
-static void compute_tile(const run *run, size_t index, size_t first_chunk, size_t end_chunk,
-                         const slice_scratch *scratch) {
+/* One tile against some chunks. BINARY_WEIGHTS: its rows begin `window_row` slot rows into the window. */
+static void compute_tile(const run *run, const bc_tile *tile, size_t window_row, size_t first_chunk,
+                         size_t end_chunk, const slice_scratch *scratch) {
     const bc_plan *plan = run->plan;
     const bc_layer *layer = plan->layer;
-    const bc_tile tile = bc_plan_tile(plan, index);
-    const bc_walk walk = source_walk(plan, &tile);
-    if (!bc_layer_is_binary(layer)) prepare_window(run, &tile, scratch);
-    if (layer->beta_scaling) sum_abs(run, &tile, &walk, scratch);
+    const bc_walk slots = slot_walk(plan, tile), window = window_walk(plan, tile);
+    if (layer->beta_scaling) sum_abs(run, tile, window_row, &slots, scratch);
 
     size_t counted_group = SIZE_MAX;
     for (size_t i = first_chunk; i < end_chunk; i++) {
         const chunk chunk = chunk_of(plan, i);
         if (layer->type == BC_AND && chunk.group != counted_group) {
-            count_source_bits(run, &tile, &walk, chunk.group, scratch);
+            count_source_bits(run, tile, &slots, chunk.group, scratch);
             counted_group = chunk.group;
         }
         if (bc_layer_is_binary(layer))
-            sum_bits(run, &tile, &walk, &chunk, scratch);
+            sum_bits(run, tile, &slots, &chunk, scratch);
         else
-            sum_floats(run, &walk, &chunk, scratch);
-        finish_chunk(run, &tile, &chunk, scratch);
+            sum_floats(run, window_row, &window, &chunk, scratch);
+        finish_chunk(run, tile, &chunk, scratch);
     }
+}
+
+static int contains(const bc_tile *window, const bc_tile *tile) {
+    return window->image == tile->image && window->x == tile->x && window->y <= tile->y &&
+           tile->y < window->y + window->height;
 }
 
 static void compute_slice(void *context, size_t slice) {
@@ -409,9 +447,17 @@ static void compute_slice(void *context, size_t slice) {
     share(plan->units / plan->unit_chunk, slice, run->slices, &begin, &end);
     begin *= plan->unit_chunk;
     end *= plan->unit_chunk;
+
+    bc_tile window = {0};
     while (begin < end) {
-        const size_t first_chunk = begin % chunks, end_chunk = bc_min(chunks, first_chunk + end - begin);
-        compute_tile(run, begin / chunks, first_chunk, end_chunk, &scratch);
+        const size_t index = begin / chunks, first_chunk = begin % chunks;
+        const size_t end_chunk = bc_min(chunks, first_chunk + end - begin);
+        const bc_tile tile = bc_plan_tile(plan, index);
+        if (!bc_layer_is_binary(plan->layer) && !contains(&window, &tile)) {
+            window = bc_plan_window(plan, index, bc_divide_up(end, chunks) - index);
+            prepare_window(run, &window, &scratch);
+        }
+        compute_tile(run, &tile, (tile.y - window.y) * plan->rows.stride, first_chunk, end_chunk, &scratch);
         begin += end_chunk - first_chunk;
     }
 }
