@@ -1,8 +1,9 @@
-"""Builds the two extension modules of binconv; what it is made of is in pyproject.toml.
+"""Builds the extension modules of binconv; what it is made of is in pyproject.toml.
 
-Every file of csrc/ is compiled once, and the objects are linked into both binconv._core (the
-library) and binconv._kernels (single kernels, for the tests and benchmarks). No file needs flags of
-its own: a kernel file switches its instruction set on with a target pragma.
+Every file of csrc/ is compiled once, and the objects are linked into both binconv.c_api (the
+library, which binconv._core and other packages call through it) and binconv._kernels (single
+kernels, for the tests and benchmarks). No file needs flags of its own: a kernel file switches its
+instruction set on with a target pragma. binconv.h is copied into the package.
 
 Environment variables:
 
@@ -24,10 +25,12 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import BaseError, CompileError, LinkError
 
 ROOT = Path(__file__).resolve().parent
 INCLUDE_DIRS = ["csrc/include", "csrc"]
+LINKED_WITH_CORE = ("binconv.c_api", "binconv._kernels")
 OPENMP_PROBE = """
 #include <omp.h>
 int main(void) {
@@ -113,7 +116,7 @@ def openmp_candidates(msvc: bool) -> list[Flags]:
 
 
 class BuildExtensions(build_ext):
-    """Compiles csrc/ once, then links it into every extension module."""
+    """Compiles csrc/ once, then links it into the extension modules that hold it."""
 
     def build_extensions(self) -> None:
         import numpy
@@ -128,8 +131,9 @@ class BuildExtensions(build_ext):
             extension.include_dirs = [*extension.include_dirs, numpy.get_include()]
             extension.extra_compile_args = flags.compile
             extension.extra_link_args = flags.link
-            extension.extra_objects = objects
-            extension.depends = [*extension.depends, *objects]
+            if extension.name in LINKED_WITH_CORE:
+                extension.extra_objects = objects
+                extension.depends = [*extension.depends, *objects]
         super().build_extensions()
 
     def translate(self, extension: Extension) -> list[str]:
@@ -204,6 +208,23 @@ class BuildExtensions(build_ext):
         return objects
 
 
+class BuildPackage(build_py):
+    """Puts the header where get_include() finds it; in an editable install that is csrc/include."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            source, target = self.header()
+            self.mkpath(str(Path(target).parent))
+            self.copy_file(source, target)
+
+    def header(self) -> tuple[str, str]:
+        return "csrc/include/binconv.h", str(Path(self.build_lib, "binconv/include/binconv.h"))
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        return [*super().get_outputs(include_bytecode), self.header()[1]]
+
+
 def extensions() -> list[Extension]:
     return [
         Extension(
@@ -217,4 +238,4 @@ def extensions() -> list[Extension]:
     ]
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions})
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions, "build_py": BuildPackage})

@@ -34,7 +34,14 @@ from .errors import DataSourceError
 from .fully_connected import BinaryFullyConnected
 from .geometry import Offset, Padding, PaddingPolicy, Region
 from .images import PackedImage, pack
-from .runtime import cpu_features, get_num_threads, isa, set_num_threads, show_config
+from .runtime import (
+    cpu_features,
+    get_include,
+    get_num_threads,
+    isa,
+    set_num_threads,
+    show_config,
+)
 from .sequential import Sequential
 from .sources import (
     ArrayDataSource,
@@ -72,6 +79,7 @@ __all__ = [
     "WeightsAndBiases",
     "__version__",
     "cpu_features",
+    "get_include",
     "get_num_threads",
     "isa",
     "pack",

@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 import os
 import platform
+from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
 
 from . import _checks, _core
 
-__all__ = ["cpu_features", "get_num_threads", "isa", "set_num_threads", "show_config"]
+__all__ = [
+    "cpu_features",
+    "get_include",
+    "get_num_threads",
+    "isa",
+    "set_num_threads",
+    "show_config",
+]
 
 _VARIABLE = "BINCONV_NUM_THREADS"
 # More than any machine has that this is for; a thread library may end the process long before
@@ -45,6 +53,17 @@ def get_num_threads() -> int:
     the environment variable BINCONV_NUM_THREADS says.
     """
     return _core.get_num_threads()
+
+
+def get_include() -> str:
+    """The folder of `binconv.h`, for extension modules that call the C interface.
+
+    Cython modules need it among their include folders to `cimport binconv.c_api`, and no library;
+    see docs/c-api.md.
+    """
+    package = Path(__file__).resolve().parent
+    installed = package / "include"
+    return str(installed if installed.is_dir() else package.parent / "csrc" / "include")
 
 
 @overload

@@ -82,7 +82,16 @@ def test_sdist(archives: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     sources = {
         file.relative_to(ROOT).as_posix()
-        for pattern in ("csrc/**/*.[ch]", "csrc/*.def", "binconv/**/*.p[yx]*", "tests/*.py")
+        for pattern in (
+            "csrc/**/*.[ch]",
+            "csrc/*.def",
+            "csrc/CMakeLists.txt",
+            "csrc/cmake/*",
+            "examples/c/*",
+            "binconv/**/*.p[yx]*",
+            "tests/*.py",
+            "tests/cython/*",
+        )
         for file in ROOT.glob(pattern)
         if file.is_file() and not file.name.endswith(".pyc")
     }
@@ -102,11 +111,16 @@ def test_wheel(archives: Path) -> None:
     assert all(name.startswith(metadata_folder) for name in names - package)
 
     compiled = {name for name in package if name.endswith((".so", ".pyd"))}
-    assert {name.partition(".")[0] for name in compiled} == {"binconv/_core", "binconv/_kernels"}
+    assert {name.partition(".")[0] for name in compiled} == {
+        "binconv/_core",
+        "binconv/_kernels",
+        "binconv/c_api",
+    }
     left_out = (".pyx", ".pxd", ".pyc", ".so", ".pyd")
     shipped = {
         file.relative_to(ROOT).as_posix()
         for file in ROOT.glob("binconv/**/*")
         if file.is_file() and not file.name.endswith(left_out)
     }
+    shipped |= {"binconv/c_api.pxd", "binconv/include/binconv.h"}
     assert package - compiled == shipped
