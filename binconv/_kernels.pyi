@@ -55,10 +55,12 @@ class SignsumWeights:
     run: int
     padded_filters: int
     def __init__(self, isa: str, weights: ArrayLike, channels: int) -> None: ...
+    def expand(
+        self, source: ArrayLike, *, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]: ...
     def sums(
         self,
-        source: ArrayLike,
-        row_offset: ArrayLike,
+        expanded: ArrayLike,
         *,
         accumulate: bool = False,
         out: NDArray[np.float32] | None = None,

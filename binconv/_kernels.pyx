@@ -137,8 +137,9 @@ cdef void *data(array) noexcept:
     return NULL if array is None else cnp.PyArray_DATA(array)
 
 
-cdef Py_ssize_t words_of(Py_ssize_t bits, Py_ssize_t word_bits) noexcept:
-    return (bits + word_bits - 1) // word_bits
+cdef Py_ssize_t words_of(Py_ssize_t elements, Py_ssize_t word) noexcept:
+    """How many words (or blocks, or groups) of `word` elements hold `elements`."""
+    return (elements + word - 1) // word
 
 
 cdef two_terms(bias, scale, Py_ssize_t channels, str name):
@@ -326,7 +327,7 @@ cdef class SignsumWeights:
     cdef const bc_kernels *kernels
     cdef readonly Py_ssize_t filters, rows, run
     cdef readonly Py_ssize_t padded_filters
-    cdef Py_ssize_t blocks, block_bytes
+    cdef Py_ssize_t blocks, block_bytes, groups, group_floats
     cdef object storage
 
     def __init__(self, str isa, weights, Py_ssize_t channels):
@@ -339,6 +340,8 @@ cdef class SignsumWeights:
         )
         self.filters, self.rows = weights.shape[0], weights.shape[1]
         self.run = weights.shape[2] * channels
+        self.groups = words_of(self.run, 4)
+        self.group_floats = self.kernels.signsum_group_floats
         cdef Py_ssize_t lanes = self.kernels.signsum_block_filters
         self.blocks = words_of(self.filters, lanes)
         self.padded_filters = self.blocks * lanes
@@ -355,26 +358,47 @@ cdef class SignsumWeights:
         args.blocks = data(self.storage)
         self.kernels.signsum_weights(&args)
 
-    def sums(self, source, row_offset, *, bint accumulate=False, out=None):
-        """float32 (pixels, padded_filters): sums over rows and width x channels of v or -v.
-
-        source: float32 (pixels, any); row r reads width * channels values from row_offset[r] on.
-        accumulate: added to what is in `out`.
-        """
+    def expand(self, source, *, out=None):
+        """What `sums` reads of one row: float32 (pixels, any), from a source (pixels, run)."""
         source = as_source(source, np.float32, "source")
-        row_offset = as_offsets(row_offset, source.shape[1], self.run, "row_offset")
-        require(len(row_offset) == self.rows, f"row_offset must have {self.rows} elements")
-        require(out is not None or not accumulate, "accumulate needs out")
-        out = as_out(out, np.float32, (source.shape[0], self.padded_filters))
-        cdef bc_signsum_args args
+        require(source.shape[1] == self.run, f"source must have rows of {self.run}")
+        out = as_out(out, np.float32, (source.shape[0], self.groups * self.group_floats))
+        require(out.flags.c_contiguous, "out must be dense")
+        cdef bc_signsum_expand_args args
         args.source = <const float *>data(source)
         args.source_stride = row_stride(source, "source")
-        args.row_offset = <const ptrdiff_t *>data(row_offset)
-        args.rows = self.rows
+        args.pixels = source.shape[0]
         args.run = self.run
+        args.groups = <float *>data(out)
+        with nogil:
+            self.kernels.signsum_expand(&args)
+        return out
+
+    def sums(self, expanded, *, bint accumulate=False, out=None):
+        """float32 (pixels, padded_filters): sums over rows and width x channels of v or -v.
+
+        expanded: float32 (rows, pixels, any), each row as `expand` makes it. accumulate: added to
+        what is in `out`.
+        """
+        expanded = np.ascontiguousarray(expanded)
+        require(expanded.dtype == np.float32 and expanded.ndim == 3, "expanded must be float32, 3-d")
+        rows, pixels, floats = expanded.shape
+        require(
+            rows == self.rows and floats == self.groups * self.group_floats,
+            "expanded must have the rows, and the floats in each, that expand makes",
+        )
+        require(out is not None or not accumulate, "accumulate needs out")
+        out = as_out(out, np.float32, (pixels, self.padded_filters))
+        row_offset = np.arange(rows, dtype=np.intp) * (pixels * floats)
+        cdef bc_signsum_args args
+        args.source = <const float *>data(expanded)
+        args.source_stride = floats
+        args.row_offset = <const ptrdiff_t *>data(row_offset)
+        args.rows = rows
+        args.groups = self.groups
         args.weights = data(self.storage)
         args.block_stride_bytes = self.block_bytes
-        args.pixels = source.shape[0]
+        args.pixels = pixels
         args.blocks = self.blocks
         args.sums = <float *>data(out)
         args.sums_stride = row_stride(out, "out")

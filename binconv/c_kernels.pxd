@@ -69,11 +69,17 @@ cdef extern from "kernels.h" nogil:
         size_t filters, rows, width, channels
         void *blocks
 
+    ctypedef struct bc_signsum_expand_args:
+        const float *source
+        ptrdiff_t source_stride
+        size_t pixels, run
+        float *groups
+
     ctypedef struct bc_signsum_args:
         const float *source
         ptrdiff_t source_stride
         const ptrdiff_t *row_offset
-        size_t rows, run
+        size_t rows, groups
         const void *weights
         size_t block_stride_bytes, pixels, blocks
         float *sums
@@ -123,6 +129,8 @@ cdef extern from "kernels.h" nogil:
         void (*window_popcount)(const bc_window_popcount_args *args) noexcept nogil
         size_t signsum_block_filters, signsum_block_word_bytes
         void (*signsum_weights)(const bc_signsum_weights_args *args) noexcept nogil
+        size_t signsum_group_floats
+        void (*signsum_expand)(const bc_signsum_expand_args *args) noexcept nogil
         void (*signsum)(const bc_signsum_args *args) noexcept nogil
         void (*window_sum)(const bc_window_sum_args *args) noexcept nogil
         void (*epilogue)(const bc_epilogue_args *args) noexcept nogil

@@ -334,8 +334,9 @@ void test_epilogue(const subject *isa) {
         }
     }
     /* Bits at every place, for numbers of channels around words and vectors. */
-    static const size_t channels[] = {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64};
-    for (size_t i = 0; i < sizeof channels / sizeof channels[0]; i++)
+    static const size_t channels[] = {1,  2,  3,  7,  8,  9,  15, 16, 17, 31,  32,
+                                      33, 47, 48, 49, 63, 64, 65, 96, 97, 127, 128};
+    for (size_t i = 0; i < sizeof channels / sizeof channels[0] && channels[i] <= BC_EPILOGUE_CHANNELS; i++)
         for (size_t bit = 0; bit <= 130; bit++) {
             epilogue_sizes sizes = random_epilogue();
             sizes.channels = channels[i];

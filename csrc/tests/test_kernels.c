@@ -140,6 +140,7 @@ int main(int argc, char **argv) {
             if (benchmarking && k < KERNELS) {
                 bench timer = {.isa = isa.isa, .kernel = name};
                 random_seed(1);
+                memory_reset(FENCE_BEFORE);
                 kernel_list[k].bench(&timer, isa.kernels);
             }
             if (benchmarking) continue;
