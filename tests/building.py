@@ -11,6 +11,12 @@ EDGE_MODES = ("ZERO", "CLAMP", "MIRROR", "MIRROR_WITH_EDGE", "CONSTANT", "EXCLUD
 TYPES = ("XNOR", "AND", "BINARY_WEIGHTS")
 
 
+def make(seed: int, o: int, kernel: tuple[int, int], cg: int, **fields) -> ref.Layer:
+    """A layer of random weights; the rest is fields of reference.Layer."""
+    rng = np.random.default_rng(seed)
+    return ref.Layer(rng.integers(0, 2, (o, *kernel, cg)), **fields)
+
+
 def descriptor(layer: ref.Layer) -> bc.ConvolutionDescriptor:
     norm = layer.batch_norm
     fields = {

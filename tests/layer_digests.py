@@ -11,7 +11,7 @@ import hashlib
 import numpy as np
 import reference as ref
 from building import TYPES, convolution, package_source, result_array, run_form, source_of
-from test_layers import NEURONS
+from checking import NEURONS
 
 import binconv as bc
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import reference as ref
-from building import convolution, package_source, pixels, source_of, takes_bits
+from building import convolution, make, package_source, pixels, source_of, takes_bits
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import layers, seeds
@@ -91,11 +91,6 @@ def check_encode(
     result = ref.run(layer, part, (-(-h // r), -(-w // r)), manual.offset)
     cut = {name: getattr(result, name)[:, :h, :w] for name in ("chain", "value", "low", "high")}
     ref.check(after[box], ref.Result(result.sums, **cut))
-
-
-def make(seed: int, o: int, kernel: tuple[int, int], cg: int, **fields) -> ref.Layer:
-    rng = np.random.default_rng(seed)
-    return ref.Layer(rng.integers(0, 2, (o, *kernel, cg)), **fields)
 
 
 @st.composite

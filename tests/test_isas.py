@@ -79,6 +79,17 @@ def test_an_empty_setting_is_no_setting():
     assert done.stdout.split() == [_core.isas()[-1]] or done.stdout.strip() in _core.isas()
 
 
+def test_the_thread_count_is_set_by_the_environment():
+    done = subprocess.run(
+        [sys.executable, "-c", "import binconv; print(binconv.get_num_threads())"],
+        env={**os.environ, "BINCONV_NUM_THREADS": "3"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["3"], done.stderr
+
+
 @pytest.mark.parametrize("setting", ["0", "-1", "many", "1.5"])
 def test_a_wrong_thread_count_is_a_clear_error(setting):
     environment = {**os.environ, "BINCONV_NUM_THREADS": setting}

@@ -8,14 +8,9 @@ import pickle
 import numpy as np
 import pytest
 import reference as ref
-from building import EDGE_MODES, convolution, descriptor, pixels
+from building import EDGE_MODES, convolution, descriptor, make, pixels
 
 import binconv as bc
-
-
-def make(seed: int, o: int, kernel: tuple[int, int], cg: int, **fields) -> ref.Layer:
-    rng = np.random.default_rng(seed)
-    return ref.Layer(rng.integers(0, 2, (o, *kernel, cg)), **fields)
 
 
 @pytest.mark.parametrize(
@@ -253,41 +248,6 @@ def test_a_copy_is_a_layer_of_its_own():
         other.edge_constant = 2.0
     assert conv.label == "all set"
     assert conv.edge_constant == pytest.approx(-0.7)
-
-
-def test_safetensors_data_source(tmp_path):
-    """Weights, bias and descriptor; the file is not held open."""
-    bias = np.arange(9, dtype=np.float32)
-    layer = make(153, 9, (3, 2), 37, bias=bias)
-    data = bc.ArrayDataSource(descriptor(layer), layer.weights.astype(bool), bias_terms=bias)
-    path = tmp_path / "layer.safetensors"
-    bc.BinaryConvolution(data).save(path)
-    source = bc.SafetensorsDataSource(path)
-    assert isinstance(source, bc.ConvolutionDataSource)
-    conv = bc.BinaryConvolution(source)
-    image = pixels(np.random.default_rng(154), (1, 5, 6, 37), "float32")
-    expected = bc.BinaryConvolution(data)(image)
-    assert np.array_equal(conv(image), expected)
-    path.rename(tmp_path / "moved.safetensors")
-    assert np.array_equal(conv(image), expected)
-    with pytest.raises(bc.DataSourceError):
-        conv.reload_weights_and_biases(source)
-    assert np.array_equal(conv(image), expected)
-    network = bc.Sequential(conv, convolution(make(155, 4, (1, 1), 9)))
-    network.save(tmp_path / "network.safetensors")
-    for prefix in ("0", "0."):
-        first = bc.BinaryConvolution(
-            bc.SafetensorsDataSource(tmp_path / "network.safetensors", prefix)
-        )
-        assert np.array_equal(first(image), expected)
-
-
-def test_reload_takes_the_new_weights():
-    first, second = make(156, 9, (3, 2), 37), make(157, 9, (3, 2), 37)
-    image = pixels(np.random.default_rng(158), (1, 5, 6, 37), "float32")
-    conv = convolution(first)
-    conv.reload_weights_and_biases(convolution(second).data_source)
-    assert np.array_equal(conv(image), convolution(second)(image))
 
 
 def test_packed_images():

@@ -8,7 +8,16 @@ import pickle
 import numpy as np
 import pytest
 import reference as ref
-from building import EDGE_MODES, TYPES, convolution, package_source, pixels, source_of, takes_bits
+from building import (
+    EDGE_MODES,
+    TYPES,
+    convolution,
+    make,
+    package_source,
+    pixels,
+    source_of,
+    takes_bits,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import layers, seeds
@@ -72,11 +81,6 @@ def test_random_stacks(stack, rng, data):
         st.sampled_from([{"dtype": np.float32}, {"dtype": np.float16}, {"packed": True}])
     )
     assert same(network(source, **options), one_by_one(convs, source, **options))
-
-
-def make(seed: int, o: int, kernel: tuple[int, int], cg: int, **fields) -> ref.Layer:
-    rng = np.random.default_rng(seed)
-    return ref.Layer(rng.integers(0, 2, (o, *kernel, cg)), **fields)
 
 
 @pytest.fixture

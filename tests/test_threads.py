@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import reference as ref
-from building import TYPES, convolution, pixels, result_array, run_form
+from building import TYPES, convolution, make, pixels, result_array, run_form
 
 import binconv as bc
 
@@ -23,11 +23,6 @@ def keep_thread_count():
     before = bc.get_num_threads()
     yield
     bc.set_num_threads(before)
-
-
-def make(seed: int, o: int, kernel: tuple[int, int], cg: int, **fields) -> ref.Layer:
-    rng = np.random.default_rng(seed)
-    return ref.Layer(rng.integers(0, 2, (o, *kernel, cg)), **fields)
 
 
 def test_thread_settings():
