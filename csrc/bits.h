@@ -2,6 +2,7 @@
 #ifndef BC_BITS_H
 #define BC_BITS_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -19,6 +20,14 @@ static inline float bc_bits_float(uint32_t bits) {
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
+}
+
+/* 64-bit word `word` of one tap of a filter, from MPS's 32-bit words; 0 past the last channel. */
+static inline uint64_t bc_filter_word(const uint32_t *words, size_t word, size_t channels) {
+    const size_t left = channels - 64 * word;
+    uint64_t bits = words[2 * word];
+    if (left > 32) bits |= (uint64_t)words[2 * word + 1] << 32;
+    return bits & bc_low_bits(left);
 }
 
 static inline uint64_t bc_popcount64(uint64_t x) {

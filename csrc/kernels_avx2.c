@@ -24,6 +24,14 @@
 /* Without this, GCC 12 unrolls too late to keep the arrays of a tile in registers. */
 #define UNROLL _Pragma("GCC unroll 8")
 
+/* Ends an expression for the optimiser. Left alone, GCC 12 reassociates sums over many lookups into trees whose leaves do
+ * not fit the registers: 150 multiply-adds a cycle instead of 240. */
+#if defined(__GNUC__)
+#define KEEP_ORDER(x) __asm__("" : "+x"(x))
+#else
+#define KEEP_ORDER(x)
+#endif
+
 enum { FLOATS = 8 /* in a vector */ };
 
 /* All bits set in the first `count` of 8 lanes. */
@@ -126,85 +134,184 @@ static void terms_f32(const bc_terms_args *args) {
     }
 }
 
-/* ---- XNOR: 8 filters to a pair of vectors, one word of a pixel broadcast against the same word of each ---- */
+/* ---- XNOR: 32 filters to a vector of bytes, each byte 4 weight bits, two pixels at once ------------- */
 
+/* popcount(a ^ w) of two pixels' 4 bits a are two nibbles that depend on 8 source bits and 4 weight bits: row [4 bits of
+ * pixel A, 4 bits of pixel B] of one constant table holds them for the 16 possible weights, and vpshufb looks them up for 32
+ * filters. Counts of 3 lookups fit a nibble (at most 12). Bytes then sum A + 16 B modulo 256, and beside that B, which
+ * tells A, until B could overflow. */
 enum {
-    BLOCK_FILTERS = 8,
-    HALF_FILTERS = 4, /* in a vector */
-    WORDS_BEFORE_OVERFLOW = 31, /* a byte gains up to 8 a word */
+    BLOCK_FILTERS = 32,
+    GROUPS = 16,              /* of 4 bits in a word */
+    GROUP_BYTES = 32,         /* a byte for each filter of a block */
+    WORDS_BEFORE_OVERFLOW = 3 /* of a byte: each adds up to 64 */,
+    WORDS_IN_SHORT = 1023     /* before 16-bit sums could overflow */
 };
 
-static inline __m256i count_bytes(__m256i bits) {
-    const __m256i nibble_counts = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
-                                                   0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
-    const __m256i low_nibbles = _mm256_set1_epi8(15);
-    const __m256i low = _mm256_and_si256(bits, low_nibbles);
-    const __m256i high = _mm256_and_si256(_mm256_srli_epi16(bits, 4), low_nibbles);
-    return _mm256_add_epi8(_mm256_shuffle_epi8(nibble_counts, low), _mm256_shuffle_epi8(nibble_counts, high));
+#define COUNT4(x) (((x) & 1) + ((x) >> 1 & 1) + ((x) >> 2 & 1) + ((x) >> 3 & 1))
+#define ENTRY(a, b, w) (COUNT4((a) ^ (w)) | COUNT4((b) ^ (w)) << 4)
+#define ROW(a, b)                                                                                          \
+    {ENTRY(a, b, 0),  ENTRY(a, b, 1),  ENTRY(a, b, 2),  ENTRY(a, b, 3),  ENTRY(a, b, 4),  ENTRY(a, b, 5),  \
+     ENTRY(a, b, 6),  ENTRY(a, b, 7),  ENTRY(a, b, 8),  ENTRY(a, b, 9),  ENTRY(a, b, 10), ENTRY(a, b, 11), \
+     ENTRY(a, b, 12), ENTRY(a, b, 13), ENTRY(a, b, 14), ENTRY(a, b, 15)},
+#define ROWS(b)                                                                                            \
+    ROW(0, b) ROW(1, b) ROW(2, b) ROW(3, b) ROW(4, b) ROW(5, b) ROW(6, b) ROW(7, b) ROW(8, b) ROW(9, b)    \
+    ROW(10, b) ROW(11, b) ROW(12, b) ROW(13, b) ROW(14, b) ROW(15, b)
+
+static const uint8_t count_rows[256][16] = {
+    ROWS(0) ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12)
+    ROWS(13) ROWS(14) ROWS(15)};
+
+/* Even groups are the low nibbles of a word's bytes and come first, odd groups the high ones. */
+static void xorpop_weights(const bc_xorpop_weights_args *args) {
+    const size_t words = (args->channels + 63) / 64, mps_words = (args->channels + 31) / 32;
+    const size_t blocks = (args->filters + BLOCK_FILTERS - 1) / BLOCK_FILTERS;
+    uint8_t *out = args->blocks;
+    for (size_t block = 0; block < blocks; block++)
+        for (size_t tap = 0; tap < args->taps; tap++)
+            for (size_t word = 0; word < words; word++, out += GROUPS * GROUP_BYTES)
+                for (size_t lane = 0; lane < BLOCK_FILTERS; lane++) {
+                    const size_t filter = block * BLOCK_FILTERS + lane;
+                    const uint32_t *tap_words = args->weights + (filter * args->taps + tap) * mps_words;
+                    const uint64_t bits =
+                        filter < args->filters ? bc_filter_word(tap_words, word, args->channels) : 0;
+                    for (size_t i = 0; i < 8; i++) {
+                        out[i * GROUP_BYTES + lane] = (uint8_t)(bits >> 8 * i & 15);
+                        out[(i + 8) * GROUP_BYTES + lane] = (uint8_t)(bits >> (8 * i + 4) & 15);
+                    }
+                }
 }
 
-/* The low halves of four 64-bit sums. */
-static inline __m128i narrow_sums(__m256i sums) {
-    const __m256i even = _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6);
-    return _mm256_castsi256_si128(_mm256_permutevar8x32_epi32(sums, even));
+/* The table rows of a word's 16 groups for a pair of pixels. */
+static inline void find_rows(uint64_t a, uint64_t b, uint8_t *rows) {
+    const uint64_t nibbles = UINT64_C(0x0f0f0f0f0f0f0f0f);
+    const uint64_t even = (a & nibbles) | (b & nibbles) << 4, odd = (a >> 4 & nibbles) | (b & ~nibbles);
+    memcpy(rows, &even, sizeof even);
+    memcpy(rows + 8, &odd, sizeof odd);
 }
 
-/* PIXELS x 8 filters; PIXELS must be a literal. Byte counts stay in registers, the sums that they are flushed to do
- * not need to. */
-#define XORPOP_TILE(NAME, PIXELS)                                                                           \
-    static inline void NAME(const bc_xorpop_args *args, const uint64_t *source, const uint64_t *weights,    \
-                            int32_t *counts) {                                                              \
-        const ptrdiff_t stride = args->source_stride;                                                       \
-        const __m256i zero = _mm256_setzero_si256();                                                        \
-        __m256i sums[PIXELS][2], bytes[PIXELS][2];                                                          \
-        UNROLL                                                                                              \
-        for (int p = 0; p < PIXELS; p++) sums[p][0] = sums[p][1] = bytes[p][0] = bytes[p][1] = zero;        \
-        size_t room = WORDS_BEFORE_OVERFLOW;                                                                \
-        for (size_t tap = 0; tap < args->taps; tap++) {                                                     \
-            const uint64_t *pixel = source + args->tap_offset[tap];                                         \
-            for (size_t k = 0; k < args->words; k++, pixel++, weights += BLOCK_FILTERS) {                   \
-                const __m256i low = _mm256_loadu_si256((const __m256i *)weights);                           \
-                const __m256i high = _mm256_loadu_si256((const __m256i *)(weights + HALF_FILTERS));         \
-                UNROLL                                                                                      \
-                for (int p = 0; p < PIXELS; p++) {                                                          \
-                    const __m256i word = _mm256_set1_epi64x((long long)pixel[p * stride]);                  \
-                    bytes[p][0] = _mm256_add_epi8(bytes[p][0], count_bytes(_mm256_xor_si256(low, word)));   \
-                    bytes[p][1] = _mm256_add_epi8(bytes[p][1], count_bytes(_mm256_xor_si256(high, word)));  \
-                }                                                                                           \
-                if (--room) continue;                                                                       \
-                room = WORDS_BEFORE_OVERFLOW;                                                               \
-                UNROLL                                                                                      \
-                for (int p = 0; p < PIXELS; p++) {                                                          \
-                    sums[p][0] = _mm256_add_epi64(sums[p][0], _mm256_sad_epu8(bytes[p][0], zero));          \
-                    sums[p][1] = _mm256_add_epi64(sums[p][1], _mm256_sad_epu8(bytes[p][1], zero));          \
-                    bytes[p][0] = bytes[p][1] = zero;                                                       \
-                }                                                                                           \
-            }                                                                                               \
-        }                                                                                                   \
-        UNROLL                                                                                              \
-        for (int p = 0; p < PIXELS; p++) {                                                                  \
-            const __m256i low = _mm256_add_epi64(sums[p][0], _mm256_sad_epu8(bytes[p][0], zero));           \
-            const __m256i high = _mm256_add_epi64(sums[p][1], _mm256_sad_epu8(bytes[p][1], zero));          \
-            int32_t *at = counts + (size_t)p * args->counts_stride;                                         \
-            _mm_storeu_si128((__m128i *)at, narrow_sums(low));                                              \
-            _mm_storeu_si128((__m128i *)(at + HALF_FILTERS), narrow_sums(high));                            \
-        }                                                                                                   \
+static inline __m256i look_up(const uint8_t *rows, const uint8_t *weights, int group) {
+    const __m256i counts =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)count_rows[rows[group]]));
+    return _mm256_shuffle_epi8(counts, _mm256_loadu_si256((const __m256i *)(weights + group * GROUP_BYTES)));
+}
+
+/* Adds 32 bytes to 32 16-bit sums, which lie as vpunpck leaves them: filters 0-7 and 16-23, then the others. */
+static inline void add_bytes(__m256i bytes, __m256i *shorts) {
+    const __m256i zero = _mm256_setzero_si256();
+    shorts[0] = _mm256_add_epi16(shorts[0], _mm256_unpacklo_epi8(bytes, zero));
+    shorts[1] = _mm256_add_epi16(shorts[1], _mm256_unpackhi_epi8(bytes, zero));
+}
+
+static inline void store_counts(const __m256i *shorts, int32_t *counts, int accumulate) {
+    const __m128i parts[4] = {_mm256_castsi256_si128(shorts[0]), _mm256_castsi256_si128(shorts[1]),
+                              _mm256_extracti128_si256(shorts[0], 1), _mm256_extracti128_si256(shorts[1], 1)};
+    for (int i = 0; i < 4; i++) {
+        __m256i *at = (__m256i *)(counts + 8 * i);
+        const __m256i sums = _mm256_cvtepu16_epi32(parts[i]);
+        _mm256_storeu_si256(at, accumulate ? _mm256_add_epi32(_mm256_loadu_si256(at), sums) : sums);
+    }
+}
+
+/* Part of a window: words [begin, end) of its taps, counted through. */
+typedef struct word_range {
+    size_t begin, end;
+} word_range;
+
+/* PAIRS pairs of pixels against VECTORS x 32 filters; pixel[2 i] and pixel[2 i + 1] are a pair's first words. */
+#define XORPOP_TILE(NAME, PAIRS, VECTORS)                                                                  \
+    static inline void NAME(const bc_xorpop_args *args, const uint64_t *const *pixel,                      \
+                            const uint8_t *weights, word_range range, __m256i (*shorts)[2]) {              \
+        const size_t block_bytes = args->taps * args->words * GROUPS * GROUP_BYTES;                        \
+        const __m256i zero = _mm256_setzero_si256(), low_nibbles = _mm256_set1_epi8(15);                   \
+        __m256i both[PAIRS][VECTORS], second[PAIRS][VECTORS];                                              \
+        UNROLL                                                                                             \
+        for (int p = 0; p < PAIRS; p++) {                                                                  \
+            UNROLL                                                                                         \
+            for (int v = 0; v < VECTORS; v++) both[p][v] = second[p][v] = zero;                            \
+        }                                                                                                  \
+        size_t room = WORDS_BEFORE_OVERFLOW, tap = range.begin / args->words, k = range.begin % args->words; \
+        for (size_t i = range.begin; i < range.end; i++, weights += GROUPS * GROUP_BYTES) {                \
+            const ptrdiff_t at = args->tap_offset[tap] + (ptrdiff_t)k;                                     \
+            uint8_t rows[PAIRS][GROUPS];                                                                   \
+            UNROLL                                                                                         \
+            for (int p = 0; p < PAIRS; p++) find_rows(pixel[2 * p][at], pixel[2 * p + 1][at], rows[p]);    \
+            UNROLL                                                                                         \
+            for (int group = 0; group < GROUPS; group += 3) {                                              \
+                UNROLL                                                                                     \
+                for (int p = 0; p < PAIRS; p++) {                                                          \
+                    UNROLL                                                                                 \
+                    for (int v = 0; v < VECTORS; v++) {                                                    \
+                        const uint8_t *block = weights + (size_t)v * block_bytes;                          \
+                        __m256i counts = look_up(rows[p], block, group);                                   \
+                        if (group + 2 < GROUPS) {                                                          \
+                            counts = _mm256_add_epi8(counts, look_up(rows[p], block, group + 1));          \
+                            counts = _mm256_add_epi8(counts, look_up(rows[p], block, group + 2));          \
+                        }                                                                                  \
+                        both[p][v] = _mm256_add_epi8(both[p][v], counts);                                  \
+                        second[p][v] = _mm256_add_epi8(                                                    \
+                            second[p][v], _mm256_and_si256(_mm256_srli_epi16(counts, 4), low_nibbles));    \
+                        KEEP_ORDER(both[p][v]);                                                            \
+                        KEEP_ORDER(second[p][v]);                                                          \
+                    }                                                                                      \
+                }                                                                                          \
+            }                                                                                              \
+            if (++k == args->words) {                                                                      \
+                k = 0;                                                                                     \
+                tap++;                                                                                     \
+            }                                                                                              \
+            if (--room && i + 1 < range.end) continue;                                                     \
+            room = WORDS_BEFORE_OVERFLOW;                                                                  \
+            UNROLL                                                                                         \
+            for (int p = 0; p < PAIRS; p++) {                                                              \
+                UNROLL                                                                                     \
+                for (int v = 0; v < VECTORS; v++) {                                                        \
+                    const __m256i sixteenfold =                                                            \
+                        _mm256_slli_epi16(_mm256_and_si256(second[p][v], low_nibbles), 4);                 \
+                    add_bytes(_mm256_sub_epi8(both[p][v], sixteenfold), shorts[2 * p * VECTORS + v]);      \
+                    add_bytes(second[p][v], shorts[(2 * p + 1) * VECTORS + v]);                            \
+                    both[p][v] = second[p][v] = zero;                                                      \
+                }                                                                                          \
+            }                                                                                              \
+        }                                                                                                  \
     }
 
-XORPOP_TILE(xorpop_4, 4)
-XORPOP_TILE(xorpop_1, 1)
+enum { TILE_PAIRS = 2, TILE_VECTORS = 2 };
+XORPOP_TILE(xorpop_2x2, TILE_PAIRS, TILE_VECTORS)
+XORPOP_TILE(xorpop_2x1, TILE_PAIRS, 1)
+XORPOP_TILE(xorpop_1x2, 1, TILE_VECTORS)
+XORPOP_TILE(xorpop_1x1, 1, 1)
 
 static void xorpop(const bc_xorpop_args *args) {
-    const size_t block_words = args->taps * args->words * BLOCK_FILTERS;
-    for (size_t block = 0; block < args->blocks; block++) {
-        const uint64_t *weights = (const uint64_t *)args->weights + block * block_words;
-        const uint64_t *source = args->source;
-        int32_t *counts = args->counts + block * BLOCK_FILTERS;
-        for (size_t left = args->pixels, pixels; left; left -= pixels) {
-            pixels = left >= 4 ? 4 : 1;
-            (pixels == 4 ? xorpop_4 : xorpop_1)(args, source, weights, counts);
-            source += (ptrdiff_t)pixels * args->source_stride;
-            counts += pixels * args->counts_stride;
+    const size_t window_words = args->taps * args->words, word_bytes = GROUPS * GROUP_BYTES;
+    for (size_t block = 0, vectors; block < args->blocks; block += vectors) {
+        vectors = args->blocks - block >= TILE_VECTORS ? TILE_VECTORS : 1;
+        for (size_t done = 0, pixels; done < args->pixels; done += pixels) {
+            const size_t left = args->pixels - done;
+            pixels = left < 2 * TILE_PAIRS ? left : 2 * TILE_PAIRS;
+            const uint64_t *pixel[2 * TILE_PAIRS]; /* an odd last one pairs with itself */
+            for (size_t p = 0; p < 2 * TILE_PAIRS; p++)
+                pixel[p] = args->source +
+                           (ptrdiff_t)(done + (p < pixels ? p : pixels - 1)) * args->source_stride;
+            for (word_range range = {0, 0}; range.end < window_words; range.begin = range.end) {
+                const size_t rest = window_words - range.begin;
+                range.end += rest < WORDS_IN_SHORT ? rest : WORDS_IN_SHORT;
+                const uint8_t *weights =
+                    (const uint8_t *)args->weights + (block * window_words + range.begin) * word_bytes;
+                __m256i shorts[2 * TILE_PAIRS * TILE_VECTORS][2];
+                for (size_t i = 0; i < 2 * TILE_PAIRS * TILE_VECTORS; i++)
+                    shorts[i][0] = shorts[i][1] = _mm256_setzero_si256();
+                if (pixels > 2)
+                    (vectors == 2 ? xorpop_2x2 : xorpop_2x1)(args, pixel, weights, range, shorts);
+                else
+                    (vectors == 2 ? xorpop_1x2 : xorpop_1x1)(args, pixel, weights, range, shorts);
+                for (size_t p = 0; p < pixels; p++)
+                    for (size_t v = 0; v < vectors; v++)
+                        store_counts(shorts[p * vectors + v],
+                                     args->counts + (done + p) * args->counts_stride +
+                                         (block + v) * BLOCK_FILTERS,
+                                     range.begin > 0);
+            }
         }
     }
 }
@@ -443,6 +550,9 @@ const bc_kernels bc_kernels_avx2 = {
     .widen_u8 = widen_u8,
     .pack_f32 = pack_f32,
     .terms_f32 = terms_f32,
+    .xorpop_block_filters = BLOCK_FILTERS,
+    .xorpop_block_word_bytes = GROUPS * GROUP_BYTES,
+    .xorpop_weights = xorpop_weights,
     .xorpop = xorpop,
     .window_popcount = window_popcount,
     .signsum_block_filters = SIGN_LANES,

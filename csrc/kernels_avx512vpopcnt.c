@@ -124,6 +124,9 @@ static void terms_f32(const bc_terms_args *args) {
 
 enum { BLOCK_FILTERS = 8 };
 
+/* The portable layout, where AVX2 brings its own. */
+static void xorpop_weights(const bc_xorpop_weights_args *args) { bc_kernels_scalar.xorpop_weights(args); }
+
 /* Without this, GCC 12 unrolls too late to keep the arrays of a tile in registers from the start: it clears them on the
  * stack first, which costs up to a fifth of a short tile. */
 #define UNROLL _Pragma("GCC unroll 8")
@@ -401,6 +404,9 @@ const bc_kernels bc_kernels_avx512vpopcnt = {
     .widen_u8 = widen_u8,
     .pack_f32 = pack_f32,
     .terms_f32 = terms_f32,
+    .xorpop_block_filters = BLOCK_FILTERS,
+    .xorpop_block_word_bytes = BLOCK_FILTERS * sizeof(uint64_t),
+    .xorpop_weights = xorpop_weights,
     .xorpop = xorpop,
     .window_popcount = window_popcount,
     .signsum_block_filters = SIGN_LANES,

@@ -97,13 +97,6 @@ static void slice_bits(const bc_slice_args *args) {
 
 enum { XOR_LANES = 8 };
 
-static uint64_t filter_word(const uint32_t *words, size_t word, size_t channels) {
-    const size_t left = channels - 64 * word;
-    uint64_t bits = words[2 * word];
-    if (left > 32) bits |= (uint64_t)words[2 * word + 1] << 32;
-    return bits & bc_low_bits(left);
-}
-
 static void xorpop_weights(const bc_xorpop_weights_args *args) {
     const size_t words = (args->channels + 63) / 64, mps_words = (args->channels + 31) / 32;
     const size_t blocks = (args->filters + XOR_LANES - 1) / XOR_LANES;
@@ -114,7 +107,7 @@ static void xorpop_weights(const bc_xorpop_weights_args *args) {
                 for (size_t lane = 0; lane < XOR_LANES; lane++) {
                     const size_t filter = block * XOR_LANES + lane;
                     const uint32_t *tap_words = args->weights + (filter * args->taps + tap) * mps_words;
-                    *out++ = filter < args->filters ? filter_word(tap_words, word, args->channels) : 0;
+                    *out++ = filter < args->filters ? bc_filter_word(tap_words, word, args->channels) : 0;
                 }
 }
 

@@ -53,8 +53,11 @@ static bc_status pack_weights(bc_layer *layer, const uint32_t *weights) {
     size_t bytes = layer->block_bytes;
     if (!bc_multiply(&bytes, layer->group_blocks) || !bc_multiply(&bytes, layer->groups))
         return BC_SIZE_OVERFLOW;
-    layer->blocks = malloc(bytes);
-    if (!layer->blocks) return BC_OUT_OF_MEMORY;
+    /* Vectors of weights must not straddle cache lines. */
+    const size_t line = 64;
+    layer->blocks_memory = malloc(bytes + line);
+    if (!layer->blocks_memory) return BC_OUT_OF_MEMORY;
+    layer->blocks = (char *)layer->blocks_memory + (line - (uintptr_t)layer->blocks_memory % line) % line;
 
     for (size_t group = 0; group < layer->groups; group++) {
         const uint32_t *group_weights = weights + group * group_words;
@@ -217,7 +220,7 @@ bc_status bc_layer_create(const bc_layer_config *config, bc_layer **layer) {
 
 void bc_layer_destroy(bc_layer *layer) {
     if (!layer) return;
-    free(layer->blocks);
+    free(layer->blocks_memory);
     free(layer->scale);
     free(layer->bias);
     free(layer->a_terms);

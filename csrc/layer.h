@@ -18,7 +18,7 @@ struct bc_layer {
      * [groups][group_filters] with BC_SLACK elements past the end. */
     size_t block_filters, block_bytes, group_blocks, group_filters;
     size_t words; /* 64-bit words of one tap in one group; or for BINARY_WEIGHTS 32-bit words of a row's run */
-    void *blocks;
+    void *blocks, *blocks_memory; /* the first aligned to a cache line inside the second */
     float *scale, *bias, *a_terms /* PRELU only */;
     float *input_bias, *input_scale; /* [input_channels], or both NULL */
 

@@ -9,9 +9,9 @@
  * 8, so that tiles of kernels that are built for any of these end without a rest. */
 enum { TILE_PIXELS = 56 };
 
-/* Filters of a chunk: sums of a tile are TILE_PIXELS x this. Bits are written a word at a time, which wants 64; tables of
- * float sums are built for each chunk, which wants many. */
-enum { CHUNK_FILTERS = 32, CHUNK_FILTERS_BITS = 64, CHUNK_FILTERS_FLOAT = 128 };
+/* Filters of a chunk: sums of a tile are TILE_PIXELS x this. Bits are written a word at a time, which wants 64; lookups of
+ * float sums keep more filters in registers. */
+enum { CHUNK_FILTERS = 64, CHUNK_FILTERS_FLOAT = 128 };
 
 enum { WINDOW_BYTES = 384 * 1024, STAGING_FLOATS = 2048, ALIGNMENT = 64 };
 
@@ -225,9 +225,7 @@ static int chunks_share_words(const bc_plan *plan) {
 
 static bc_status choose_units(bc_plan *plan) {
     const bc_layer *layer = plan->layer;
-    const size_t filters = !bc_layer_is_binary(layer)                        ? CHUNK_FILTERS_FLOAT
-                           : plan->config.destination.format == BC_BITS ? CHUNK_FILTERS_BITS
-                                                                         : CHUNK_FILTERS;
+    const size_t filters = bc_layer_is_binary(layer) ? CHUNK_FILTERS : CHUNK_FILTERS_FLOAT;
     plan->chunk_blocks = bc_min(filters / layer->block_filters, layer->group_blocks);
     plan->group_chunks = bc_divide_up(layer->group_blocks, plan->chunk_blocks);
     plan->unit_chunk = chunks_share_words(plan) ? bc_plan_chunks(plan) : 1;
