@@ -1,0 +1,504 @@
+/* NEON, which every aarch64 processor has.
+ *
+ * Leans on cnt, which counts the bits of 16 bytes at once: eor, cnt and add do 128 bit products, at two
+ * instructions a cycle on Cortex-A72 and A76 and four on Apple's. Byte counts are added up before they can
+ * overflow. BINARY_WEIGHTS are fmla with +1 or -1, which is an addition exactly.
+ */
+#include "kernels.h"
+
+#if (defined(__aarch64__) && !defined(__AARCH64EB__)) || defined(_M_ARM64)
+
+#include <arm_neon.h>
+#include <math.h>
+#include <string.h>
+
+#include "bits.h"
+#include "double_math.h"
+
+/* Without this, GCC 12 unrolls too late to keep the arrays of a tile in registers. */
+#define UNROLL _Pragma("GCC unroll 16")
+
+enum { FLOATS = 4 /* in a vector */ };
+
+/* ---- Reading the source --------------------------------------------------------------------------- */
+
+/* Up to 4 floats; absent lanes are 0. */
+static inline float32x4_t load_some(const float *source, size_t count) {
+    if (count >= FLOATS) return vld1q_f32(source);
+    float lanes[FLOATS] = {0};
+    for (size_t i = 0; i < count; i++) lanes[i] = source[i];
+    return vld1q_f32(lanes);
+}
+
+static inline void store_some(float *destination, size_t count, float32x4_t value) {
+    if (count >= FLOATS) {
+        vst1q_f32(destination, value);
+        return;
+    }
+    float lanes[FLOATS];
+    vst1q_f32(lanes, value);
+    for (size_t i = 0; i < count; i++) destination[i] = lanes[i];
+}
+
+static inline float32x4_t widen_halves(uint16x4_t halves) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(halves));
+}
+
+static void widen_f16(const bc_widen_args *args) {
+    const uint16_t *source = args->source;
+    size_t i = 0;
+    for (; i + FLOATS <= args->count; i += FLOATS)
+        vst1q_f32(args->destination + i, widen_halves(vld1_u16(source + i)));
+    for (; i < args->count; i++)
+        args->destination[i] = vgetq_lane_f32(widen_halves(vdup_n_u16(source[i])), 0);
+}
+
+static void widen_u8(const bc_widen_args *args) {
+    const uint8_t *source = args->source;
+    const float32x4_t full = vdupq_n_f32(255.0f);
+    size_t i = 0;
+    for (; i + 8 <= args->count; i += 8) {
+        const uint16x8_t value = vmovl_u8(vld1_u8(source + i));
+        const float32x4_t low = vcvtq_f32_u32(vmovl_u16(vget_low_u16(value)));
+        const float32x4_t high = vcvtq_f32_u32(vmovl_high_u16(value));
+        vst1q_f32(args->destination + i, vdivq_f32(low, full));
+        vst1q_f32(args->destination + i + FLOATS, vdivq_f32(high, full));
+    }
+    for (; i < args->count; i++) args->destination[i] = (float)source[i] / 255.0f;
+}
+
+/* v of up to 4 channels; absent lanes are 0. */
+static inline float32x4_t load_terms(const float *source, const float *bias, const float *scale,
+                                     size_t channel, size_t count) {
+    const float32x4_t value = load_some(source + channel, count);
+    if (!bias) return value;
+    return vmulq_f32(vaddq_f32(value, load_some(bias + channel, count)), load_some(scale + channel, count));
+}
+
+/* Byte i of 16: bit i % 8 where lane i, of 4 vectors of 4, is not below zero; +0, -0 and NaN are not. */
+static inline uint8x16_t nonnegative_bits(const float32x4_t v[4]) {
+    const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201)));
+    uint16x8_t below[2];
+    UNROLL
+    for (int i = 0; i < 2; i++)
+        below[i] = vuzp1q_u16(vreinterpretq_u16_u32(vcltzq_f32(v[2 * i])),
+                              vreinterpretq_u16_u32(vcltzq_f32(v[2 * i + 1])));
+    return vbicq_u8(bit, vuzp1q_u8(vreinterpretq_u8_u16(below[0]), vreinterpretq_u8_u16(below[1])));
+}
+
+static inline uint64_t nonnegative_word(const float32x4_t v[16]) {
+    const uint8x16_t low = vpaddq_u8(nonnegative_bits(v), nonnegative_bits(v + 4));
+    const uint8x16_t high = vpaddq_u8(nonnegative_bits(v + 8), nonnegative_bits(v + 12));
+    const uint8x16_t sums = vpaddq_u8(low, high);
+    return vgetq_lane_u64(vreinterpretq_u64_u8(vpaddq_u8(sums, sums)), 0);
+}
+
+/* One pixel in general: with terms or without, any number of channels. */
+static inline void pack_pixel(const float *source, const float *bias, const float *scale, size_t channels,
+                              uint64_t *words, float *abs_sum) {
+    float32x4_t magnitudes = vdupq_n_f32(0.0f);
+    for (size_t c = 0; c < channels; c += 64) {
+        float32x4_t v[16];
+        for (size_t i = 0; i < 16; i++) {
+            const size_t at = c + i * FLOATS;
+            v[i] = at < channels ? load_terms(source, bias, scale, at, channels - at) : vdupq_n_f32(0.0f);
+            magnitudes = vaddq_f32(magnitudes, vabsq_f32(v[i]));
+        }
+        words[c / 64] = nonnegative_word(v) & bc_low_bits(channels - c);
+    }
+    if (abs_sum) *abs_sum += vaddvq_f32(magnitudes);
+}
+
+static void pack_f32(const bc_pack_args *args) {
+    const size_t whole = args->bias || args->abs_sum ? 0 : args->channels / 64 * 64;
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        uint64_t *words = args->words + (ptrdiff_t)pixel * args->words_stride;
+        for (size_t c = 0; c < whole; c += 64) {
+            float32x4_t v[16];
+            UNROLL
+            for (int i = 0; i < 16; i++) v[i] = vld1q_f32(source + c + (size_t)i * FLOATS);
+            words[c / 64] = nonnegative_word(v);
+        }
+        if (whole < args->channels)
+            pack_pixel(source + whole, args->bias, args->scale, args->channels - whole, words + whole / 64,
+                       args->abs_sum ? args->abs_sum + pixel : NULL);
+    }
+}
+
+static void terms_f32(const bc_terms_args *args) {
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        float *destination = args->destination + (ptrdiff_t)pixel * args->destination_stride;
+        float32x4_t magnitudes = vdupq_n_f32(0.0f);
+        for (size_t c = 0; c < args->channels; c += FLOATS) {
+            const size_t count = args->channels - c;
+            const float32x4_t v = load_terms(source, args->bias, args->scale, c, count);
+            store_some(destination + c, count, v);
+            magnitudes = vaddq_f32(magnitudes, vabsq_f32(v));
+        }
+        if (args->abs_sum) args->abs_sum[pixel] += vaddvq_f32(magnitudes);
+    }
+}
+
+static void slice_bits(const bc_slice_args *args) {
+    const size_t words = (args->bits + 63) / 64, shift = args->first_bit % 64;
+    /* Words that need no bit of a source word past the last one that holds a wanted bit. */
+    const size_t source_words = (shift + args->bits + 63) / 64;
+    const int64x2_t right = vdupq_n_s64(-(int64_t)shift), left = vdupq_n_s64(64 - (int64_t)shift);
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const uint64_t *source = args->source + (ptrdiff_t)pixel * args->source_stride + args->first_bit / 64;
+        uint64_t *destination = args->destination + (ptrdiff_t)pixel * args->destination_stride;
+        size_t k = 0;
+        /* A shift by 64 gives 0, so that a shift of 0 needs no case of its own. */
+        for (; k + 2 < source_words && k + 2 <= words; k += 2)
+            vst1q_u64(destination + k, vorrq_u64(vshlq_u64(vld1q_u64(source + k), right),
+                                                 vshlq_u64(vld1q_u64(source + k + 1), left)));
+        for (; k < words; k++) {
+            uint64_t word = source[k] >> shift;
+            if (shift && k + 1 < source_words) word |= source[k + 1] << (64 - shift);
+            destination[k] = word;
+        }
+        if (words) destination[words - 1] &= bc_low_bits(args->bits - 64 * (words - 1));
+    }
+}
+
+/* ---- XNOR: the portable blocks of 8 filters in 4 vectors, one word of a pixel broadcast against each ----
+ */
+
+enum {
+    BLOCK_FILTERS = 8,
+    BLOCK_VECTORS = 4,
+    TILE_PIXELS = 4,
+    WORDS_BEFORE_OVERFLOW = 31, /* a byte gains up to 8 a word */
+};
+
+static void xorpop_weights(const bc_xorpop_weights_args *args) { bc_kernels_scalar.xorpop_weights(args); }
+
+static inline uint32x4_t add_bytes(uint32x4_t sums, uint8x16_t bytes) {
+    return vpadalq_u16(sums, vpaddlq_u8(bytes));
+}
+
+/* `pixels` (a constant, at most TILE_PIXELS) x 8 filters. Byte counts stay in registers; the sums that they
+ * are flushed to, two a filter, do not need to. */
+BC_FORCE_INLINE void xorpop_tile(const bc_xorpop_args *args, const uint64_t *source, const uint64_t *weights,
+                                 int32_t *counts, const int pixels) {
+    const ptrdiff_t stride = args->source_stride;
+    uint32x4_t sums[TILE_PIXELS][BLOCK_VECTORS];
+    uint8x16_t bytes[TILE_PIXELS][BLOCK_VECTORS];
+    UNROLL
+    for (int p = 0; p < pixels; p++) UNROLL
+    for (int v = 0; v < BLOCK_VECTORS; v++) {
+        sums[p][v] = vdupq_n_u32(0);
+        bytes[p][v] = vdupq_n_u8(0);
+    }
+    size_t room = WORDS_BEFORE_OVERFLOW;
+    for (size_t tap = 0; tap < args->taps; tap++) {
+        const uint64_t *pixel = source + args->tap_offset[tap];
+        for (size_t k = 0; k < args->words; k++, pixel++, weights += BLOCK_FILTERS) {
+            uint64x2_t filters[BLOCK_VECTORS];
+            UNROLL
+            for (int v = 0; v < BLOCK_VECTORS; v++) filters[v] = vld1q_u64(weights + 2 * v);
+            UNROLL
+            for (int p = 0; p < pixels; p++) {
+                const uint64x2_t word = vld1q_dup_u64(pixel + p * stride);
+                UNROLL
+                for (int v = 0; v < BLOCK_VECTORS; v++)
+                    bytes[p][v] =
+                        vaddq_u8(bytes[p][v], vcntq_u8(vreinterpretq_u8_u64(veorq_u64(filters[v], word))));
+            }
+            if (--room) continue;
+            room = WORDS_BEFORE_OVERFLOW;
+            UNROLL
+            for (int p = 0; p < pixels; p++) UNROLL
+            for (int v = 0; v < BLOCK_VECTORS; v++) {
+                sums[p][v] = add_bytes(sums[p][v], bytes[p][v]);
+                bytes[p][v] = vdupq_n_u8(0);
+            }
+        }
+    }
+    UNROLL
+    for (int p = 0; p < pixels; p++) {
+        UNROLL
+        for (int v = 0; v < BLOCK_VECTORS; v++) sums[p][v] = add_bytes(sums[p][v], bytes[p][v]);
+        int32_t *at = counts + (size_t)p * args->counts_stride;
+        vst1q_s32(at, vreinterpretq_s32_u32(vpaddq_u32(sums[p][0], sums[p][1])));
+        vst1q_s32(at + 4, vreinterpretq_s32_u32(vpaddq_u32(sums[p][2], sums[p][3])));
+    }
+}
+
+static void xorpop(const bc_xorpop_args *args) {
+    const size_t block_words = args->taps * args->words * BLOCK_FILTERS;
+    for (size_t block = 0; block < args->blocks; block++) {
+        const uint64_t *weights = (const uint64_t *)args->weights + block * block_words;
+        const uint64_t *source = args->source;
+        int32_t *counts = args->counts + block * BLOCK_FILTERS;
+        size_t left = args->pixels;
+        for (; left >= TILE_PIXELS; left -= TILE_PIXELS) {
+            xorpop_tile(args, source, weights, counts, TILE_PIXELS);
+            source += TILE_PIXELS * args->source_stride;
+            counts += TILE_PIXELS * args->counts_stride;
+        }
+        for (; left; left--) {
+            xorpop_tile(args, source, weights, counts, 1);
+            source += args->source_stride;
+            counts += args->counts_stride;
+        }
+    }
+}
+
+static void window_popcount(const bc_window_popcount_args *args) {
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const uint64_t *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        uint32x4_t sums = vdupq_n_u32(0);
+        for (size_t tap = 0; tap < args->taps; tap++) {
+            const uint64_t *words = source + args->tap_offset[tap];
+            size_t k = 0;
+            for (; k + 2 <= args->words; k += 2)
+                sums = add_bytes(sums, vcntq_u8(vreinterpretq_u8_u64(vld1q_u64(words + k))));
+            if (k < args->words) {
+                const uint64x2_t last = vcombine_u64(vld1_u64(words + k), vdup_n_u64(0));
+                sums = add_bytes(sums, vcntq_u8(vreinterpretq_u8_u64(last)));
+            }
+        }
+        args->counts[pixel] = (int32_t)vaddvq_u32(sums);
+    }
+}
+
+/* ---- BINARY_WEIGHTS: the portable blocks of 16 filters; a weight bit becomes +1 or -1 in the lane of its
+ * filter and multiplies an input of several pixels
+ * ---------------------------------------------------------------- */
+
+enum {
+    SIGN_LANES = 16,
+    GROUP = 4,       /* inputs */
+    SIGN_PIXELS = 6, /* 4 x 6 sums, 4 signs and an input fill the 32 registers */
+};
+
+static void signsum_weights(const bc_signsum_weights_args *args) { bc_kernels_scalar.signsum_weights(args); }
+
+/* Groups are the inputs themselves. */
+static void signsum_expand(const bc_signsum_expand_args *args) {
+    float *group = args->groups;
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        for (size_t input = 0; input < args->run; input += GROUP, group += GROUP)
+            vst1q_f32(group, load_some(source + input, args->run - input));
+    }
+}
+
+/* 1 with the sign that the highest bit of each lane stands for: 1 where it is 1, -1 where it is 0, negated.
+ */
+static inline float32x4_t negated_signs(uint32x4_t bits) {
+    return vreinterpretq_f32_u32(vsriq_n_u32(bits, vdupq_n_u32(0x7f000000 /* 1.0f << 1 */), 1));
+}
+
+/* `pixels` (a constant) x 4 filters. Each of four sums takes every fourth input, so that few roundings lie
+ * between an input and the result. They are sums of -v where the weight is 1, since that is what the bits
+ * give. */
+BC_FORCE_INLINE void signsum_tile(const bc_signsum_args *args, const float *source, const uint32_t *word,
+                                  float *out, const int pixels) {
+    const ptrdiff_t stride = args->source_stride;
+    float32x4_t sums[SIGN_PIXELS][GROUP];
+    UNROLL
+    for (int p = 0; p < pixels; p++) UNROLL
+    for (int i = 0; i < GROUP; i++) sums[p][i] = vdupq_n_f32(0.0f);
+    for (size_t row = 0; row < args->rows; row++) {
+        const float *inputs = source + args->row_offset[row];
+        for (size_t group = 0; group < args->groups; group++, inputs += GROUP) {
+            /* The 4 bits of the group uppermost. */
+            const int32x4_t up = vdupq_n_s32(28 - GROUP * (int32_t)(group % 8));
+            const uint32x4_t bits = vshlq_u32(vld1q_u32(word), up);
+            const float32x4_t signs[GROUP] = {
+                negated_signs(vshlq_n_u32(bits, 3)),
+                negated_signs(vshlq_n_u32(bits, 2)),
+                negated_signs(vshlq_n_u32(bits, 1)),
+                negated_signs(bits),
+            };
+            UNROLL
+            for (int p = 0; p < pixels; p++) {
+                const float32x4_t four = vld1q_f32(inputs + p * stride);
+                sums[p][0] = vfmaq_laneq_f32(sums[p][0], signs[0], four, 0);
+                sums[p][1] = vfmaq_laneq_f32(sums[p][1], signs[1], four, 1);
+                sums[p][2] = vfmaq_laneq_f32(sums[p][2], signs[2], four, 2);
+                sums[p][3] = vfmaq_laneq_f32(sums[p][3], signs[3], four, 3);
+            }
+            if (group % 8 == 7 || group + 1 == args->groups) word += SIGN_LANES;
+        }
+    }
+    UNROLL
+    for (int p = 0; p < pixels; p++) {
+        float *at = out + (size_t)p * args->sums_stride;
+        const float32x4_t before = args->accumulate ? vld1q_f32(at) : vdupq_n_f32(0.0f);
+        const float32x4_t total =
+            vaddq_f32(vaddq_f32(sums[p][0], sums[p][1]), vaddq_f32(sums[p][2], sums[p][3]));
+        vst1q_f32(at, vsubq_f32(before, total));
+    }
+}
+
+static void signsum(const bc_signsum_args *args) {
+    for (size_t filter = 0; filter < args->blocks * SIGN_LANES; filter += FLOATS) {
+        const char *block = (const char *)args->weights + filter / SIGN_LANES * args->block_stride_bytes;
+        const uint32_t *weights = (const uint32_t *)block + filter % SIGN_LANES;
+        const float *source = args->source;
+        float *sums = args->sums + filter;
+        size_t left = args->pixels;
+        for (; left >= SIGN_PIXELS; left -= SIGN_PIXELS) {
+            signsum_tile(args, source, weights, sums, SIGN_PIXELS);
+            source += SIGN_PIXELS * args->source_stride;
+            sums += SIGN_PIXELS * args->sums_stride;
+        }
+        for (; left; left--) {
+            signsum_tile(args, source, weights, sums, 1);
+            source += args->source_stride;
+            sums += args->sums_stride;
+        }
+    }
+}
+
+/* Four pixels that lie side by side, or one in every lane. */
+static inline float32x4_t window_mean(const bc_window_sum_args *args, const float *source, int side_by_side) {
+    float32x4_t sum = vdupq_n_f32(0.0f);
+    for (size_t tap = 0; tap < args->taps; tap++) {
+        const float *at = source + args->tap_offset[tap];
+        sum = vaddq_f32(sum, side_by_side ? vld1q_f32(at) : vld1q_dup_f32(at));
+    }
+    return vdivq_f32(sum, vdupq_n_f32(args->divisor));
+}
+
+static void window_sum(const bc_window_sum_args *args) {
+    size_t pixel = 0;
+    if (args->source_stride == 1)
+        for (; pixel + FLOATS <= args->pixels; pixel += FLOATS)
+            vst1q_f32(args->sums + pixel, window_mean(args, args->source + pixel, 1));
+    for (; pixel < args->pixels; pixel++)
+        vst1q_lane_f32(args->sums + pixel,
+                       window_mean(args, args->source + (ptrdiff_t)pixel * args->source_stride, 0), 0);
+}
+
+/* ---- Epilogue ------------------------------------------------------------------------------------- */
+
+enum { LANES = 16, PARTS = LANES / FLOATS };
+
+typedef struct floats {
+    float32x4_t part[PARTS];
+} floats;
+
+typedef struct ints {
+    int32x4_t part[PARTS];
+} ints;
+
+#define FOR_PARTS \
+    UNROLL        \
+    for (int i = 0; i < PARTS; i++)
+
+static inline floats load_floats(const float *values) {
+    floats x;
+    FOR_PARTS x.part[i] = vld1q_f32(values + (size_t)i * FLOATS);
+    return x;
+}
+
+static inline void store_floats(float *values, floats x) {
+    FOR_PARTS vst1q_f32(values + (size_t)i * FLOATS, x.part[i]);
+}
+
+static inline ints load_ints(const int32_t *values) {
+    ints x;
+    FOR_PARTS x.part[i] = vld1q_s32(values + (size_t)i * FLOATS);
+    return x;
+}
+
+static inline floats spread(float value) {
+    floats x;
+    FOR_PARTS x.part[i] = vdupq_n_f32(value);
+    return x;
+}
+
+static inline floats add(floats x, floats y) {
+    FOR_PARTS x.part[i] = vaddq_f32(x.part[i], y.part[i]);
+    return x;
+}
+
+static inline floats multiply(floats x, floats y) {
+    FOR_PARTS x.part[i] = vmulq_f32(x.part[i], y.part[i]);
+    return x;
+}
+
+static inline ints plus(ints x, int32_t y) {
+    FOR_PARTS x.part[i] = vaddq_s32(x.part[i], vdupq_n_s32(y));
+    return x;
+}
+
+static inline floats sloped(floats x, floats slope) {
+    FOR_PARTS x.part[i] = vbslq_f32(vcgezq_f32(x.part[i]), x.part[i], vmulq_f32(slope.part[i], x.part[i]));
+    return x;
+}
+
+static inline floats sums_of(ints base, ints count, unsigned count_shift, unsigned sum_shift) {
+    const int32x4_t left = vdupq_n_s32((int32_t)count_shift), right = vdupq_n_s32(-(int32_t)sum_shift);
+    floats x;
+    FOR_PARTS x.part[i] =
+        vcvtq_f32_s32(vshlq_s32(vsubq_s32(base.part[i], vshlq_s32(count.part[i], left)), right));
+    return x;
+}
+
+static inline void narrow(floats x, uint16_t *halves) {
+    FOR_PARTS vst1_u16(halves + (size_t)i * FLOATS, vreinterpret_u16_f16(vcvt_f16_f32(x.part[i])));
+}
+
+static inline uint64_t nonnegative(floats x) {
+    const uint8x16_t bits = nonnegative_bits(x.part);
+    return vaddv_u8(vget_low_u8(bits)) | (uint64_t)vaddv_u8(vget_high_u8(bits)) << 8;
+}
+
+#include "epilogue_template.h"
+
+/* ---- Bits to values ------------------------------------------------------------------------------- */
+
+static void unpack_i8(const bc_unpack_args *args) {
+    /* Each byte of a vector gets the byte that holds its bit, then tests its bit. */
+    const uint8x16_t spread = vcombine_u8(vdup_n_u8(0), vdup_n_u8(1));
+    const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201)));
+    const size_t words = (args->channels + 63) / 64;
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        int8_t *values = args->values + pixel * args->channels;
+        for (size_t c = 0; c < args->channels; c += 16) {
+            const uint64_t word = args->words[pixel * words + c / 64] >> c % 64;
+            const uint8x16_t bytes = vqtbl1q_u8(vreinterpretq_u8_u64(vdupq_n_u64(word)), spread);
+            /* All ones where the bit is not set, which is -1; else 0, which becomes 1. */
+            const uint8x16_t value = vorrq_u8(vmvnq_u8(vtstq_u8(bytes, bit)), vdupq_n_u8(1));
+            const size_t left = args->channels - c;
+            if (left >= 16) {
+                vst1q_s8(values + c, vreinterpretq_s8_u8(value));
+            } else {
+                int8_t lanes[16];
+                vst1q_s8(lanes, vreinterpretq_s8_u8(value));
+                memcpy(values + c, lanes, left);
+            }
+        }
+    }
+}
+
+const bc_kernels bc_kernels_neon = {
+    .widen_f16 = widen_f16,
+    .widen_u8 = widen_u8,
+    .pack_f32 = pack_f32,
+    .terms_f32 = terms_f32,
+    .slice_bits = slice_bits,
+    .xorpop_block_filters = BLOCK_FILTERS,
+    .xorpop_block_word_bytes = BLOCK_FILTERS * sizeof(uint64_t),
+    .xorpop_weights = xorpop_weights,
+    .xorpop = xorpop,
+    .window_popcount = window_popcount,
+    .signsum_block_filters = SIGN_LANES,
+    .signsum_block_word_bytes = SIGN_LANES * sizeof(uint32_t),
+    .signsum_weights = signsum_weights,
+    .signsum_group_floats = GROUP,
+    .signsum_expand = signsum_expand,
+    .signsum = signsum,
+    .window_sum = window_sum,
+    .epilogue = epilogue,
+    .unpack_i8 = unpack_i8,
+};
+
+#endif
