@@ -284,6 +284,12 @@ XORPOP_TILE(xorpop_1x1, 1, 1)
 
 static void xorpop(const bc_xorpop_args *args) {
     const size_t window_words = args->taps * args->words, word_bytes = GROUPS * GROUP_BYTES;
+    if (window_words == 0) {
+        for (size_t pixel = 0; pixel < args->pixels; pixel++)
+            memset(args->counts + pixel * args->counts_stride, 0,
+                   args->blocks * BLOCK_FILTERS * sizeof *args->counts);
+        return;
+    }
     for (size_t block = 0, vectors; block < args->blocks; block += vectors) {
         vectors = args->blocks - block >= TILE_VECTORS ? TILE_VECTORS : 1;
         for (size_t done = 0, pixels; done < args->pixels; done += pixels) {

@@ -37,7 +37,7 @@ static const struct {
 };
 enum { KERNELS = sizeof kernel_list / sizeof kernel_list[0] };
 
-/* What a child process does: one kernel, or the interface for a NULL kernel. */
+/* What a child process does. */
 typedef struct job {
     char title[80];
     void (*test)(const subject *);
@@ -83,8 +83,6 @@ static check_counts run_apart(const job *job) {
 static check_counts run_apart(const job *job) { return run_here(job); }
 #endif
 
-static int selected(const char *wanted, const char *name) { return !wanted || strcmp(wanted, name) == 0; }
-
 /* A table must be complete, whatever the instruction set brings itself. */
 static void test_table(const subject *isa) {
     case_begin("slots");
@@ -97,79 +95,101 @@ static void test_table(const subject *isa) {
     case_end();
 }
 
-/* Instruction sets by the features that the processor reports, to notice one that the registry has lost. */
+/* How many instruction sets there must be at least by the features that the processor reports, to notice one that
+ * the registry has lost. */
 static size_t expected_isas(void) {
-    size_t count = 1;
-#if defined(__x86_64__) || defined(_M_X64)
     const uint32_t features = bc_cpu_features();
     const uint32_t avx512 = BC_CPU_avx512f | BC_CPU_avx512bw | BC_CPU_avx512dq | BC_CPU_avx512vl |
                             BC_CPU_avx512vpopcntdq | BC_CPU_avx512bitalg;
-    count += (features & BC_CPU_avx2) != 0;
-    count += (features & avx512) == avx512;
-#endif
+    const uint32_t needed[] = {BC_CPU_avx2, avx512, BC_CPU_neon};
+    size_t count = 1;
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
+        count += (features & needed[i]) == needed[i];
+    return count;
+}
+
+typedef struct options {
+    int benchmarking;
+    const char *isa, *kernel; /* NULL: all */
+} options;
+
+static int parse(int argc, char **argv, options *options) {
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--bench") == 0)
+            options->benchmarking = 1;
+        else if (strcmp(argv[i], "--isa") == 0 && i + 1 < argc)
+            options->isa = argv[++i];
+        else if (strcmp(argv[i], "--kernel") == 0 && i + 1 < argc)
+            options->kernel = argv[++i];
+        else
+            return 0;
+    }
+    return 1;
+}
+
+static int selected(const char *wanted, const char *name) { return !wanted || strcmp(wanted, name) == 0; }
+
+static void run_job(const char *isa, const char *name, void (*test)(const subject *), const subject *subject,
+                    check_counts *total) {
+    job job = {.test = test, .isa = subject};
+    snprintf(job.title, sizeof job.title, "%s %s", isa, name);
+    const check_counts counts = run_apart(&job);
+    printf("%-36s %6zu passed %6zu failed\n", job.title, counts.passed, counts.failed);
+    total->passed += counts.passed;
+    total->failed += counts.failed;
+}
+
+/* Returns how many kernels have the wanted name. */
+static size_t run_kernels(const options *options, const subject *isa, check_counts *total) {
+    size_t count = 0;
+    for (size_t k = 0; k < KERNELS; k++) {
+        const char *name = kernel_list[k].name;
+        if (!selected(options->kernel, name)) continue;
+        count++;
+        if (options->benchmarking) {
+            bench timer = {.isa = isa->isa, .kernel = name};
+            random_seed(1);
+            memory_reset(FENCE_BEFORE);
+            kernel_list[k].bench(&timer, isa->kernels);
+        } else {
+            run_job(isa->isa, name, kernel_list[k].test, isa, total);
+        }
+    }
+    if (!options->benchmarking) run_job(isa->isa, "table", test_table, isa, total);
     return count;
 }
 
 int main(int argc, char **argv) {
-    const char *wanted_isa = NULL, *wanted_kernel = NULL;
-    int benchmarking = 0;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--bench") == 0) {
-            benchmarking = 1;
-        } else if (strcmp(argv[i], "--isa") == 0 && i + 1 < argc) {
-            wanted_isa = argv[++i];
-        } else if (strcmp(argv[i], "--kernel") == 0 && i + 1 < argc) {
-            wanted_kernel = argv[++i];
-        } else {
-            fprintf(stderr, "usage: %s [--bench] [--isa NAME] [--kernel NAME]\n", argv[0]);
-            return 2;
-        }
+    options options = {0};
+    if (!parse(argc, argv, &options)) {
+        fprintf(stderr, "usage: %s [--bench] [--isa NAME] [--kernel NAME]\n", argv[0]);
+        return 2;
     }
-
+#ifdef HAVE_FORK
+    if (options.isa) setenv("BINCONV_ISA", options.isa, 1); /* before the interface looks at it */
+#endif
     setvbuf(stdout, NULL, _IOLBF, 4096); /* what a kernel printed before it crashed must not be lost */
-    check_counts total = {0, 0};
-    size_t isas = 0, kernels_run = 0;
-    for (size_t i = 0; bc_isa_name(i); i++) {
-        const subject isa = {bc_isa_name(i), bc_kernels_of(i), bc_kernels_of(0)};
-        isas++;
-        if (!selected(wanted_isa, isa.isa)) continue;
-        for (size_t k = 0; k <= KERNELS; k++) {
-            const char *name = k < KERNELS ? kernel_list[k].name : "table";
-            if (!selected(wanted_kernel, name)) continue;
-            kernels_run++;
-            if (benchmarking && k < KERNELS) {
-                bench timer = {.isa = isa.isa, .kernel = name};
-                random_seed(1);
-                memory_reset(FENCE_BEFORE);
-                kernel_list[k].bench(&timer, isa.kernels);
-            }
-            if (benchmarking) continue;
-            job job = {.test = k < KERNELS ? kernel_list[k].test : test_table, .isa = &isa};
-            snprintf(job.title, sizeof job.title, "%s %s", isa.isa, name);
-            const check_counts counts = run_apart(&job);
-            printf("%-36s %6zu passed %6zu failed\n", job.title, counts.passed, counts.failed);
-            total.passed += counts.passed;
-            total.failed += counts.failed;
-        }
-    }
-    if (benchmarking) return kernels_run ? 0 : 2;
 
-    if (selected(wanted_kernel, "interface") && !wanted_isa) {
-        kernels_run++;
-        const job job = {.title = "interface", .test = test_api};
-        const check_counts counts = run_apart(&job);
-        printf("%-36s %6zu passed %6zu failed\n", job.title, counts.passed, counts.failed);
-        total.passed += counts.passed;
-        total.failed += counts.failed;
+    check_counts total = {0, 0};
+    size_t isas = 0, found = 0, named = 0;
+    for (; bc_isa_name(isas); isas++) {
+        const subject isa = {bc_isa_name(isas), bc_kernels_of(isas), bc_kernels_of(0)};
+        if (!selected(options.isa, isa.isa)) continue;
+        found++;
+        named += run_kernels(&options, &isa, &total);
+    }
+    if (found && !options.benchmarking && selected(options.kernel, "interface")) {
+        named++;
+        run_job(options.isa ? options.isa : "best", "interface", test_api, NULL, &total);
     }
     if (isas < expected_isas()) {
         printf("FAILED: this processor has %zu instruction sets, the registry %zu\n", expected_isas(), isas);
         total.failed++;
     }
-    if (!kernels_run) {
+    if (!named) {
         printf("FAILED: nothing has that name\n");
         total.failed++;
     }
-    printf("%zu passed, %zu failed\n", total.passed, total.failed);
+    if (!options.benchmarking) printf("%zu passed, %zu failed\n", total.passed, total.failed);
     return total.failed ? 1 : 0;
 }
