@@ -129,6 +129,7 @@ static void xorpop_cases(const subject *isa) {
         xorpop_case(isa, (xorpop_sizes){lanes, taps, 1 + random_below(200), 1 + taps % 9, kind++, BITS_RANDOM,
                                         BITS_RANDOM});
     xorpop_case(isa, (xorpop_sizes){lanes, 25, 64 * 64, 2, 0, BITS_ONE, BITS_ZERO}); /* above 65,535 */
+    xorpop_case(isa, (xorpop_sizes){2 * lanes + 1, 17, 64 * 65, 5, 1, BITS_RANDOM, BITS_RANDOM});
     xorpop_case(isa, (xorpop_sizes){0, 9, 64, 5, 0, BITS_RANDOM, BITS_RANDOM});
 }
 
