@@ -414,9 +414,21 @@ def _main(variant: Variant) -> list[str]:
         f" * {tile.filters * (variant.quads if is_binary else 1)}u;",
         *(f"var sum_{i}_{j} = {zero};" for i, j in _pairs(tile)),
         *(f"var ones_{i}_{j} = 0u;" for i, j in _pairs(tile) if is_binary),
+        *_clear(variant),
         *_loop(variant),
         *_epilogue(variant),
         "}",
+    ]
+
+
+def _clear(variant: Variant) -> list[str]:
+    """Lavapipe was seen to leave workgroup memory as it was, which WGSL says is zero."""
+    if variant.destination != "bits" or variant.shuffled:
+        return []
+    tile = variant.tile
+    return [
+        f"for (var at = local; at < {tile.pixels * _bit_words(tile)}u; "
+        f"at += {tile.invocations}u) {{ atomicStore(&result_bits[at], 0u); }}"
     ]
 
 
