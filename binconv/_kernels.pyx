@@ -269,7 +269,7 @@ cdef class XorpopWeights:
     cdef Py_ssize_t blocks, words
     cdef object storage
 
-    def __init__(self, str isa, weights, Py_ssize_t channels):
+    def __cinit__(self, str isa, weights, Py_ssize_t channels):
         self.kernels = table(isa)
         weights = np.ascontiguousarray(weights)
         require(
@@ -330,7 +330,7 @@ cdef class SignsumWeights:
     cdef Py_ssize_t blocks, block_bytes, groups, group_floats
     cdef object storage
 
-    def __init__(self, str isa, weights, Py_ssize_t channels):
+    def __cinit__(self, str isa, weights, Py_ssize_t channels):
         self.kernels = table(isa)
         weights = np.ascontiguousarray(weights)
         require(
