@@ -13,7 +13,7 @@ import numpy as np
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int8_t, int32_t, uint32_t, uint64_t
 
-from binconv.c_api cimport BC_BITS, BC_FLOAT16, BC_FLOAT32, bc_isa_name, bc_neuron_type
+from binconv.c_api cimport BC_BITS, BC_FLOAT16, BC_FLOAT32, bc_neuron_type
 from binconv.c_kernels cimport *
 
 cnp.import_array()

@@ -138,6 +138,7 @@ cdef extern from "kernels.h" nogil:
 
 
 cdef extern from "dispatch.h" nogil:
+    const char *bc_isa_name(size_t index)
     const bc_kernels *bc_kernels_of(size_t index)
     const bc_kernels *bc_kernels_own(size_t index)
 
