@@ -17,43 +17,50 @@ import pytest
 import binconv as bc
 
 HERE = Path(__file__).resolve().parent
+DOCUMENT = HERE.parent / "docs" / "c-api.md"
 SETUP = """
 import sys
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 import binconv
 
-extension = Extension("caller", ["caller.pyx"], include_dirs=[binconv.get_include()])
-# The last argument: Cython does not find the files of an editable install by itself.
-setup(name="caller", ext_modules=cythonize([extension], include_path=[sys.argv.pop()]))
+# Cython does not find the files of an editable install by itself.
+packages, name = sys.argv.pop(), sys.argv.pop()
+extension = Extension(name, [name + ".pyx"], include_dirs=[binconv.get_include()])
+setup(name=name, ext_modules=cythonize([extension], include_path=[packages]))
 """
 
 
-@pytest.fixture(scope="module")
-def caller(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+def build(folder: Path, name: str, source: str) -> ModuleType:
+    """The module that Cython, a C compiler and nothing else make of a .pyx file."""
     pytest.importorskip("Cython")
     pytest.importorskip("setuptools")
     if not shutil.which("cc"):
         pytest.skip("cc is not installed")
-    folder = tmp_path_factory.mktemp("caller")
-    shutil.copy(HERE / "cython" / "caller.pyx", folder)
+    folder.joinpath(f"{name}.pyx").write_text(source, encoding="utf-8")
     folder.joinpath("setup.py").write_text(SETUP, encoding="utf-8")
     packages = Path(bc.__file__).resolve().parent.parent
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[1:])}
     result = subprocess.run(
-        [sys.executable, "setup.py", "-q", "build_ext", "--inplace", str(packages)],
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace", name, str(packages)],
         cwd=folder,
         capture_output=True,
         env=environment,
     )
     assert result.returncode == 0, result.stdout.decode() + result.stderr.decode()
-    (path,) = [file for file in folder.glob("caller.*") if file.suffix in (".so", ".pyd")]
-    spec = importlib.util.spec_from_file_location("caller", path)
+    (path,) = [file for file in folder.glob(f"{name}.*") if file.suffix in (".so", ".pyd")]
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def caller(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    source = HERE.joinpath("cython", "caller.pyx").read_text(encoding="utf-8")
+    return build(tmp_path_factory.mktemp("caller"), "caller", source)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -78,6 +85,18 @@ def test_the_kernels_are_the_same(caller: ModuleType) -> None:
 def test_errors_come_back(caller: ModuleType) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         caller.refused()
+
+
+@pytest.mark.skipif(not DOCUMENT.is_file(), reason="needs a checkout")
+def test_the_documented_module(tmp_path: Path) -> None:
+    (source,) = re.findall(r"^```cython\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.M | re.S)
+    signs = build(tmp_path, "signs", source)
+    pixels = np.random.default_rng(0).normal(size=(5, 70)).astype(np.float32)
+    words = np.zeros((5, 2), np.uint64)
+    signs.pack_signs(pixels, words)
+    assert np.array_equal(words, bc.pack(pixels[None]).words[0, 0])
+    with pytest.raises(ValueError, match="words"):
+        signs.pack_signs(pixels, words[:, :1].copy())
 
 
 def declared(text: str, pattern: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""What a wheel that is released must be; run where wheels are built, with BINCONV_RELEASE_WHEEL=1."""
+"""What a released wheel must be; run where wheels are built, with BINCONV_RELEASE_WHEEL=1."""
 
 from __future__ import annotations
 
