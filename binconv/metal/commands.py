@@ -93,9 +93,8 @@ class CommandBuffer:
         """
         if not self._is_committed:
             raise ValueError("command_buffer: expected one that is committed")
-        with self._device._lock, errors():
-            self._device._check_open()
-            self._device._device.queue.on_submitted_work_done_sync()
+        with self._device._lock:
+            self._device._wait()
 
     @property
     def gpu_time(self) -> float:

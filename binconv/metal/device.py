@@ -56,6 +56,7 @@ class Device:
         self._lock = threading.RLock()
         self._is_closed = False
         self._pipelines: dict[Hashable, Any] = {}
+        self._fence = self._empty_buffer(4, "fence")
         self._scratch: dict[str, Any] = {}
         # Images that calls from the CPU's memory fill and read, the latest last.
         self._staged: dict[Hashable, Any] = {}
@@ -169,6 +170,12 @@ class Device:
         with errors():
             data = self._device.queue.read_buffer(buffer, 0, -(-size // 4) * 4)
         return np.frombuffer(data, np.uint8)[:size]
+
+    def _wait(self) -> None:
+        """Until what was submitted is done: a read comes after it.  (on_submitted_work_done_sync of
+        wgpu 0.32 raises TypeError.)
+        """
+        self._read(self._fence, 4)
 
     def _scratch_buffer(self, name: str, size: int) -> Any:
         """A buffer that calls use one after the other; what was in it is lost."""
