@@ -213,16 +213,17 @@ class BuildPackage(build_py):
 
     def run(self) -> None:
         super().run()
-        if not self.editable_mode:
-            source, target = self.header()
-            self.mkpath(str(Path(target).parent))
-            self.copy_file(source, target)
-
-    def header(self) -> tuple[str, str]:
-        return "csrc/include/binconv.h", str(Path(self.build_lib, "binconv/include/binconv.h"))
+        for header in self.headers():
+            self.mkpath(str(Path(header).parent))
+            self.copy_file("csrc/include/binconv.h", header)
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
-        return [*super().get_outputs(include_bytecode), self.header()[1]]
+        return [*super().get_outputs(include_bytecode), *self.headers()]
+
+    def headers(self) -> list[str]:
+        if self.editable_mode:
+            return []
+        return [str(Path(self.build_lib, "binconv", "include", "binconv.h"))]
 
 
 def extensions() -> list[Extension]:
