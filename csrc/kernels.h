@@ -120,6 +120,7 @@ typedef struct bc_epilogue_args {
     ptrdiff_t destination_stride; /* in floats, halves or words */
     size_t destination_bit;
     const float *pack_bias, *pack_scale; /* [channels], or both NULL; BC_BITS only */
+    const int32_t *bit_threshold, *bit_flip; /* [channels], or both NULL; BC_BITS and counts only */
 } bc_epilogue_args;
 
 typedef struct bc_unpack_args {

@@ -41,8 +41,7 @@
 #define ADD_IN_ORDER(sum) (void)0
 #endif
 
-/* ---- The table: row a + 16 b, for bits a and b of two pixels, is {h(a, w) + 16 h(b, w), w = 0 ... 15}
- * --------------- */
+/* ---- The table: row a + 16 b, for bits a and b of two pixels, is {h(a, w) + 16 h(b, w), w = 0 ... 15} ------ */
 
 /* Byte w of a constant: bit i of w, for w from 0 to 7; its parity. */
 #define ONES UINT64_C(0x0101010101010101)
@@ -63,16 +62,10 @@
 #define ROWS_16(b) ROWS_4(0, b), ROWS_4(4, b), ROWS_4(8, b), ROWS_4(12, b)
 #define ROWS_64(b) ROWS_16(b), ROWS_16(b + 1), ROWS_16(b + 2), ROWS_16(b + 3)
 
-#if defined(_MSC_VER)
-__declspec(align(16))
-#else
-__attribute__((aligned(16)))
-#endif
-static const uint64_t table[256][2] = {ROWS_64(0), ROWS_64(4), ROWS_64(8), ROWS_64(12)};
+static const _Alignas(16) uint64_t table[256][2] = {ROWS_64(0), ROWS_64(4), ROWS_64(8), ROWS_64(12)};
 
-/* ---- Weights: for each word of 16 filters, 16 vectors of 4 bits of each in the order in which pixels' bits
- * are looked up, and the sum of p(w)
- * ------------------------------------------------------------------------------ */
+/* ---- Weights: for each word of 16 filters, 16 vectors of 4 bits of each, in the order in which pixels' bits
+ * are looked up, and the sums of p(w) -------------------------------------------------------------------- */
 
 enum {
     FILTERS = 16,

@@ -501,15 +501,29 @@ static inline floats sloped(floats x, floats slope) {
     return (floats){sloped_half(x.low, slope.low), sloped_half(x.high, slope.high)};
 }
 
-static inline __m256 sums_of_half(__m256i base, __m256i count, __m128i count_shift, __m128i sum_shift) {
-    const __m256i sum = _mm256_sub_epi32(base, _mm256_sll_epi32(count, count_shift));
-    return _mm256_cvtepi32_ps(_mm256_sra_epi32(sum, sum_shift));
+static inline __m256i sums_of_half(__m256i base, __m256i count, __m128i count_shift, __m128i sum_shift) {
+    return _mm256_sra_epi32(_mm256_sub_epi32(base, _mm256_sll_epi32(count, count_shift)), sum_shift);
 }
 
-static inline floats sums_of(ints base, ints count, unsigned count_shift, unsigned sum_shift) {
+static inline ints sums_of(ints base, ints count, unsigned count_shift, unsigned sum_shift) {
     const __m128i left = _mm_cvtsi32_si128((int)count_shift), right = _mm_cvtsi32_si128((int)sum_shift);
-    return (floats){sums_of_half(base.low, count.low, left, right),
-                    sums_of_half(base.high, count.high, left, right)};
+    return (ints){sums_of_half(base.low, count.low, left, right),
+                  sums_of_half(base.high, count.high, left, right)};
+}
+
+static inline floats to_floats(ints sum) {
+    return (floats){_mm256_cvtepi32_ps(sum.low), _mm256_cvtepi32_ps(sum.high)};
+}
+
+/* Bit i: lane i of x ^ flip is below its threshold. */
+static inline unsigned below_half(__m256i x, __m256i flip, __m256i threshold) {
+    const __m256i below = _mm256_cmpgt_epi32(threshold, _mm256_xor_si256(x, flip));
+    return (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(below));
+}
+
+static inline uint64_t at_least(ints x, ints flip, ints threshold) {
+    return 0xffff ^ (below_half(x.low, flip.low, threshold.low) |
+                     below_half(x.high, flip.high, threshold.high) << FLOATS);
 }
 
 static inline void narrow(floats x, uint16_t *halves) {

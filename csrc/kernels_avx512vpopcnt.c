@@ -373,10 +373,15 @@ static inline floats sloped(floats x, floats slope) {
     return _mm512_mask_mul_ps(x, below, slope, x);
 }
 
-static inline floats sums_of(ints base, ints count, unsigned count_shift, unsigned sum_shift) {
+static inline ints sums_of(ints base, ints count, unsigned count_shift, unsigned sum_shift) {
     const ints shifted = _mm512_sll_epi32(count, _mm_cvtsi32_si128((int)count_shift));
-    return _mm512_cvtepi32_ps(
-        _mm512_sra_epi32(_mm512_sub_epi32(base, shifted), _mm_cvtsi32_si128((int)sum_shift)));
+    return _mm512_sra_epi32(_mm512_sub_epi32(base, shifted), _mm_cvtsi32_si128((int)sum_shift));
+}
+
+static inline floats to_floats(ints sum) { return _mm512_cvtepi32_ps(sum); }
+
+static inline uint64_t at_least(ints x, ints flip, ints threshold) {
+    return _mm512_cmpge_epi32_mask(_mm512_xor_si512(x, flip), threshold);
 }
 
 static inline void narrow(floats x, uint16_t *halves) {

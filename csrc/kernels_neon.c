@@ -75,15 +75,18 @@ static inline float32x4_t load_terms(const float *source, const float *bias, con
     return vmulq_f32(vaddq_f32(value, load_some(bias + channel, count)), load_some(scale + channel, count));
 }
 
-/* Byte i of 16: bit i % 8 where lane i, of 4 vectors of 4, is not below zero; +0, -0 and NaN are not. */
-static inline uint8x16_t nonnegative_bits(const float32x4_t v[4]) {
+/* Byte i of 16: bit i % 8 where lane i, of 4 vectors of 4, is not set. */
+static inline uint8x16_t clear_bits(const uint32x4_t set[4]) {
     const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201)));
-    uint16x8_t below[2];
-    UNROLL
-    for (int i = 0; i < 2; i++)
-        below[i] = vuzp1q_u16(vreinterpretq_u16_u32(vcltzq_f32(v[2 * i])),
-                              vreinterpretq_u16_u32(vcltzq_f32(v[2 * i + 1])));
-    return vbicq_u8(bit, vuzp1q_u8(vreinterpretq_u8_u16(below[0]), vreinterpretq_u8_u16(below[1])));
+    const uint16x8_t low = vuzp1q_u16(vreinterpretq_u16_u32(set[0]), vreinterpretq_u16_u32(set[1]));
+    const uint16x8_t high = vuzp1q_u16(vreinterpretq_u16_u32(set[2]), vreinterpretq_u16_u32(set[3]));
+    return vbicq_u8(bit, vuzp1q_u8(vreinterpretq_u8_u16(low), vreinterpretq_u8_u16(high)));
+}
+
+/* The same where a lane is not below zero; +0, -0 and NaN are not. */
+static inline uint8x16_t nonnegative_bits(const float32x4_t v[4]) {
+    const uint32x4_t below[4] = {vcltzq_f32(v[0]), vcltzq_f32(v[1]), vcltzq_f32(v[2]), vcltzq_f32(v[3])};
+    return clear_bits(below);
 }
 
 static inline uint64_t nonnegative_word(const float32x4_t v[16]) {
@@ -434,11 +437,15 @@ static inline floats sloped(floats x, floats slope) {
     return x;
 }
 
-static inline floats sums_of(ints base, ints count, unsigned count_shift, unsigned sum_shift) {
+static inline ints sums_of(ints base, ints count, unsigned count_shift, unsigned sum_shift) {
     const int32x4_t left = vdupq_n_s32((int32_t)count_shift), right = vdupq_n_s32(-(int32_t)sum_shift);
+    FOR_PARTS base.part[i] = vshlq_s32(vsubq_s32(base.part[i], vshlq_s32(count.part[i], left)), right);
+    return base;
+}
+
+static inline floats to_floats(ints sum) {
     floats x;
-    FOR_PARTS x.part[i] =
-        vcvtq_f32_s32(vshlq_s32(vsubq_s32(base.part[i], vshlq_s32(count.part[i], left)), right));
+    FOR_PARTS x.part[i] = vcvtq_f32_s32(sum.part[i]);
     return x;
 }
 
@@ -446,9 +453,16 @@ static inline void narrow(floats x, uint16_t *halves) {
     FOR_PARTS vst1_u16(halves + (size_t)i * FLOATS, vreinterpret_u16_f16(vcvt_f16_f32(x.part[i])));
 }
 
-static inline uint64_t nonnegative(floats x) {
-    const uint8x16_t bits = nonnegative_bits(x.part);
+static inline uint64_t gather_bits(uint8x16_t bits) {
     return vaddv_u8(vget_low_u8(bits)) | (uint64_t)vaddv_u8(vget_high_u8(bits)) << 8;
+}
+
+static inline uint64_t nonnegative(floats x) { return gather_bits(nonnegative_bits(x.part)); }
+
+static inline uint64_t at_least(ints x, ints flip, ints threshold) {
+    uint32x4_t below[4];
+    FOR_PARTS below[i] = vcltq_s32(veorq_s32(x.part[i], flip.part[i]), threshold.part[i]);
+    return gather_bits(clear_bits(below));
 }
 
 #include "epilogue_template.h"

@@ -265,13 +265,24 @@ static inline ints plus(ints x, int32_t y) {
     return x;
 }
 
-static inline floats sums_of(ints base, ints count, unsigned count_shift, unsigned sum_shift) {
-    floats x;
+static inline ints sums_of(ints base, ints count, unsigned count_shift, unsigned sum_shift) {
     for (int i = 0; i < LANES; i++) {
         const uint32_t sum = (uint32_t)base.lane[i] - ((uint32_t)count.lane[i] << count_shift);
-        x.lane[i] = (float)((int32_t)sum >> sum_shift);
+        base.lane[i] = (int32_t)sum >> sum_shift;
     }
+    return base;
+}
+
+static inline floats to_floats(ints sum) {
+    floats x;
+    for (int i = 0; i < LANES; i++) x.lane[i] = (float)sum.lane[i];
     return x;
+}
+
+static inline uint64_t at_least(ints x, ints flip, ints threshold) {
+    uint64_t bits = 0;
+    for (int i = 0; i < LANES; i++) bits |= (uint64_t)((x.lane[i] ^ flip.lane[i]) >= threshold.lane[i]) << i;
+    return bits;
 }
 
 static inline void narrow(floats x, uint16_t *halves) {

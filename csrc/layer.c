@@ -100,8 +100,7 @@ static bc_status sum_weight_bits(bc_layer *layer, const uint32_t *weights) {
     if (!layer->weight_bits) return BC_OUT_OF_MEMORY;
 
     for (size_t output = 0; output < layer->output_channels; output++) {
-        const size_t filter =
-            output / layer->group_outputs * layer->group_filters + output % layer->group_outputs;
+        const size_t filter = bc_layer_filter(layer, output);
         for (size_t i = 0; i < height; i++) {
             int32_t row = 0;
             for (size_t j = 0; j < width; j++) {
@@ -124,8 +123,7 @@ static float *pad_outputs(const bc_layer *layer, const float *terms, float absen
     float *padded = calloc(filters + BC_SLACK, sizeof *padded);
     if (!padded) return NULL;
     for (size_t output = 0; output < layer->output_channels; output++)
-        padded[output / layer->group_outputs * layer->group_filters + output % layer->group_outputs] =
-            terms ? terms[output] : absent;
+        padded[bc_layer_filter(layer, output)] = terms ? terms[output] : absent;
     return padded;
 }
 

@@ -29,6 +29,11 @@ struct bc_layer {
 
 static inline int bc_layer_is_binary(const bc_layer *layer) { return layer->type != BC_BINARY_WEIGHTS; }
 
+/* Where an output channel's filter is in arrays over filters. */
+static inline size_t bc_layer_filter(const bc_layer *layer, size_t output) {
+    return output / layer->group_outputs * layer->group_filters + output % layer->group_outputs;
+}
+
 /* The corner (i, j) of weight_bits. */
 static inline const int32_t *bc_layer_weight_bits(const bc_layer *layer, size_t i, size_t j) {
     return layer->weight_bits + (i * (layer->kernel_width + 1) + j) * layer->groups * layer->group_filters;

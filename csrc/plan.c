@@ -351,6 +351,8 @@ static bc_status fill_plan(bc_plan *plan) {
     if (status == BC_OK) status = lay_out_workspace(plan);
     if (status == BC_OK) status = make_tap_offsets(plan);
     if (status == BC_OK) status = make_off_source_pixel(plan);
+    if (status == BC_OK && config->destination.format == BC_BITS && bc_has_thresholds(layer))
+        status = bc_thresholds_create(layer, config->pack_bias, config->pack_scale, &plan->thresholds);
     if (status != BC_OK) return status;
 
     plan->excludes = layer->type == BC_XNOR && config->edge_mode == BC_EDGE_EXCLUDE &&
@@ -384,6 +386,7 @@ void bc_plan_destroy(bc_plan *plan) {
     bc_slots_free(&plan->columns);
     free((void *)plan->config.pack_bias);
     free((void *)plan->config.pack_scale);
+    bc_thresholds_free(&plan->thresholds);
     free(plan->tap_offset);
     free(plan->tap_offset_abs);
     free(plan->row_offset);

@@ -4,6 +4,7 @@
 
 #include "geometry.h"
 #include "layer.h"
+#include "threshold.h"
 
 /* What a slice does at once: the window of a rectangle of destination pixels (before sub-pixel shuffling), or of
  * the whole of several images. */
@@ -35,6 +36,7 @@ struct bc_plan {
     float *off_source_values;   /* BINARY_WEIGHTS: [input_channels] */
 
     int excludes; /* XNOR with EXCLUDE where some tap is off the source: sums need correction at the borders */
+    bc_thresholds thresholds; /* BC_BITS destinations, where bits are thresholds of sums; otherwise NULL */
     int32_t full_base[BC_EPILOGUE_CHANNELS + BC_SLACK]; /* XNOR: channel_base where all taps count */
 
     size_t tile_images, tile_height, tile_width;

@@ -277,6 +277,10 @@ static bc_epilogue_args epilogue_args(const bc_plan *plan, const segment *segmen
         .pack_bias = config->pack_bias ? config->pack_bias + segment->channel : NULL,
         .pack_scale = config->pack_bias ? config->pack_scale + segment->channel : NULL,
     };
+    if (plan->thresholds.threshold) {
+        args.bit_threshold = plan->thresholds.threshold + segment->first_filter;
+        args.bit_flip = plan->thresholds.flip + segment->first_filter;
+    }
     if (layer->a_terms) args.neuron.a_terms = layer->a_terms + segment->first_filter;
     if (!bc_layer_is_binary(layer))
         args.sums = (const float *)scratch->sums + segment->first_sum;
