@@ -12,7 +12,8 @@
 #include "network.h"
 #include "safetensors.h"
 
-enum { INK = 16, COLUMNS = 10 };
+enum { COLUMNS = 10 };
+static const float INK = 16;
 
 /* Digits of a file that is still open. */
 typedef struct digits {
