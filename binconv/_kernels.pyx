@@ -546,5 +546,7 @@ def epilogue(
     args.destination_bit = destination_bit
     args.pack_bias = <const float *>data(pack_bias)
     args.pack_scale = <const float *>data(pack_scale)
+    args.bit_threshold = NULL
+    args.bit_flip = NULL
     kernels.epilogue(&args)
     return out

@@ -111,6 +111,8 @@ cdef extern from "kernels.h" nogil:
         size_t destination_bit
         const float *pack_bias
         const float *pack_scale
+        const int32_t *bit_threshold
+        const int32_t *bit_flip
 
     ctypedef struct bc_unpack_args:
         const uint64_t *words
