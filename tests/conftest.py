@@ -21,6 +21,15 @@ settings.register_profile(
 settings.register_profile(
     "soak", max_examples=3000, deadline=None, print_blob=True, suppress_health_check=_CHECKS
 )
+# Under an emulator, where everything takes ten to thirty times as long.
+settings.register_profile(
+    "emulated",
+    derandomize=True,
+    max_examples=10,
+    deadline=None,
+    database=None,
+    suppress_health_check=_CHECKS,
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 

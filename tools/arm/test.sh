@@ -1,0 +1,152 @@
+#!/usr/bin/env bash
+# The C and Python tests on aarch64, under qemu: a cross-compiler, Debian's arm64 CPython, aarch64 wheels of what the
+# tests import, and both extension modules. All that is fetched or built stays in build/arm, and is fetched once.
+#
+#   tools/arm/test.sh [c] [python] [digests]      all three by default
+#
+# BUILD_PYTHON  a Python with pip and Cython (default .venv/bin/python)
+# PYTEST_ARGS   more arguments for pytest
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+source tools/arm/common.sh
+
+root=$PWD/build/arm
+python=${BUILD_PYTHON:-.venv/bin/python}
+modules=$root/site
+
+# The whole kernel test, and of the layer tests those that are about results.
+kernel_tests=(tests/test_kernels.py tests/test_neurons.py)
+layer_tests=(tests/test_layers.py tests/test_layer_corners.py tests/test_encode.py tests/test_sequential.py
+    tests/test_threads.py tests/test_serialization.py)
+
+packages=(libc6 libgcc-s1 libstdc++6 libgomp1 libcrypt1 zlib1g libexpat1 libssl3 libffi8 libbz2-1.0 liblzma5
+    libsqlite3-0 libuuid1 python3.11 python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libpython3.11-dev)
+
+# Debian's arm64 packages, with an apt of its own, whatever the architecture and release of this machine.
+make_sysroot() {
+    [[ -e $root/sysroot.done ]] && return
+    section "Debian's arm64 packages"
+    rm -rf "$root/apt" "$root/sysroot"
+    mkdir -p "$root"/apt/{state/lists/partial,cache/archives/partial,packages} "$root/sysroot"
+    echo "deb ${DEBIAN_MIRROR:-http://deb.debian.org/debian} bookworm main" >"$root/apt/sources.list"
+    touch "$root/apt/status"
+    cat >"$root/apt/apt.conf" <<CONF
+APT::Architecture "arm64";
+APT::Architectures "arm64";
+APT::Sandbox::User "";
+Dir::State "$root/apt/state";
+Dir::State::status "$root/apt/status";
+Dir::Cache "$root/apt/cache";
+Dir::Etc::SourceList "$root/apt/sources.list";
+Dir::Etc::SourceParts "-";
+CONF
+    export APT_CONFIG=$root/apt/apt.conf
+    apt-get update -q
+    (cd "$root/apt/packages" && apt-get download -q "${packages[@]}")
+    unset APT_CONFIG
+    local package
+    for package in "$root"/apt/packages/*.deb; do dpkg -x "$package" "$root/sysroot"; done
+    touch "$root/sysroot.done"
+}
+
+# What the tests import, as wheels for aarch64, unpacked side by side.
+install_wheels() {
+    local wanted
+    wanted=$("$python" -c 'import sys
+try:
+    import tomllib
+except ImportError:
+    from setuptools._vendor import tomli as tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+print(*project["dependencies"], *project["optional-dependencies"]["test"], sep="\n")')
+    [[ -e $root/wheels.txt && $(<"$root/wheels.txt") == "$wanted" ]] && return
+    section "Wheels for aarch64"
+    rm -rf "$modules"
+    local arguments
+    mapfile -t arguments <<<"$wanted"
+    "$python" -m pip --disable-pip-version-check install -q --target "$modules" --only-binary=:all: \
+        --python-version 3.11 --implementation cp --abi cp311 --abi abi3 --abi none \
+        --platform manylinux_2_28_aarch64 --platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 \
+        "${arguments[@]}"
+    echo "$wanted" >"$root/wheels.txt"
+}
+
+build_modules() {
+    section "Both extension modules for aarch64"
+    local flags=(-O3 -std=c11 -ffp-contract=off -fvisibility=hidden -fopenmp -fPIC -Icsrc/include -Icsrc) object source
+    local objects=()
+    mkdir -p "$root/objects"
+    for source in csrc/*.c; do
+        object=$root/objects/$(basename "$source" .c).o
+        aarch64-linux-gnu-gcc "${flags[@]}" "${warnings[@]}" -c "$source" -o "$object"
+        objects+=("$object")
+    done
+    rm -rf "$root/package"
+    mkdir -p "$root/package"
+    cp -r binconv "$root/package/"
+    rm -f "$root"/package/binconv/*.so
+    for source in binconv/*.pyx; do
+        local name generated
+        name=$(basename "$source" .pyx)
+        generated=$root/objects/$name.c
+        "$python" -m cython -3 -I . --embed-positions "$source" -o "$generated"
+        aarch64-linux-gnu-gcc "${flags[@]}" -DNPY_NO_DEPRECATED_API=NPY_1_7_API_VERSION \
+            -I"$root/sysroot/usr/include/python3.11" -I"$root/sysroot/usr/include" -I"$modules/numpy/_core/include" \
+            -shared "$generated" "${objects[@]}" -lm \
+            -o "$root/package/binconv/$name.cpython-311-aarch64-linux-gnu.so"
+    done
+}
+
+emulated_python() {
+    PYTHONPATH=$root/package:$modules PYTHONDONTWRITEBYTECODE=1 \
+        "$(qemu aarch64)" -L "$root/sysroot" "$root/sysroot/usr/bin/python3.11" "$@"
+}
+
+test_c() {
+    section "C tests on aarch64"
+    build_c_tests aarch64-linux-gnu-gcc "$root/test_kernels"
+    "$(qemu aarch64)" "$root/test_kernels"
+}
+
+prepare_python() {
+    make_sysroot
+    install_wheels
+    build_modules
+    (cd "$root" && emulated_python -m binconv info)
+}
+
+# Outside the checkout, whose package has no modules for aarch64.
+test_python() {
+    section "Python tests on aarch64"
+    local checkout=$PWD
+    (
+        cd "$root"
+        HYPOTHESIS_PROFILE=emulated emulated_python -m pytest -q -c "$checkout/pyproject.toml" --rootdir "$checkout" \
+            -p no:cacheprovider --timeout 900 "${kernel_tests[@]/#/$checkout/}" "${layer_tests[@]/#/$checkout/}" \
+            ${PYTEST_ARGS:-}
+    )
+}
+
+# The same bits as on x86-64: digests.txt was made there, and is remade there by tools/arm/digests.sh.
+test_digests() {
+    section "Results of x86-64 on aarch64"
+    local isa
+    for isa in scalar neon asimddp; do
+        (cd "$root" && BINCONV_ISA=$isa emulated_python ../../tests/layer_digests.py) >"$root/digests-$isa.txt"
+        diff <(grep -v '^isa ' "$root/digests-$isa.txt") tests/layer_digests.txt
+        echo "$isa: $(grep -vc '^isa ' "$root/digests-$isa.txt") digests are the same"
+    done
+}
+
+parts=("$@")
+((${#parts[@]})) || parts=(c python digests)
+need_tools aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu,libc6-dev-arm64-cross qemu-aarch64-static:qemu-user-static
+mkdir -p "$root"
+for part in "${parts[@]}"; do
+    case $part in
+    c) test_c ;;
+    python) prepare_python && test_python ;;
+    digests) prepare_python && test_digests ;;
+    *) echo "unknown part: $part" >&2 && exit 2 ;;
+    esac
+done
