@@ -158,3 +158,57 @@ def test_saved_and_loaded(stack, tmp_path):
         copy.deepcopy(network),
     ):
         assert same(again(source), expected)
+
+
+def wild(rng: np.random.Generator, size: int) -> np.ndarray:
+    """float32 numbers of all magnitudes and both signs, zeros, ties and subnormals among them."""
+    kinds = [
+        rng.normal(size=size),
+        np.exp(rng.uniform(-103, 88, size)) * rng.choice([-1, 1], size),
+        rng.integers(-20, 20, size),
+        rng.integers(-40, 40, size) / 4,
+        rng.choice([0.0, -0.0, 1e-45, -1e-45, 3e38, -3e38, 1e-38], size),
+    ]
+    return np.choose(rng.integers(0, len(kinds), size), kinds).astype(np.float32)
+
+
+@pytest.mark.parametrize("neuron", ["NONE", "RELU", "PRELU", "TANH", "ABSOLUTE", "RELUN", "LINEAR"])
+@pytest.mark.parametrize("type_", ["XNOR", "AND"])
+def test_bits_of_wild_terms(type_, neuron):
+    """Bits made without the real numbers are those of the real numbers, overflow and all."""
+    rng = np.random.default_rng(180)
+    for turn in range(40):
+        o = 70
+        scale = wild(rng, o)
+        with np.errstate(over="ignore"):
+            ties = (-scale * rng.integers(-6, 6, o)).astype(np.float32)  # sums that cancel
+        bias = np.where(np.isfinite(ties) & (turn % 2 == 1), ties, wild(rng, o))
+        slope = rng.choice([0.0, 0.25, 1.0, -1.0, -0.0])
+        a = np.abs(wild(rng, o)) if neuron == "PRELU" else slope
+        layer = make(
+            turn,
+            o,
+            (1, 2),
+            3,
+            type=type_,
+            scale=scale,
+            bias=bias,
+            neuron=ref.Neuron(neuron, a, 0.5),
+            edge_mode="EXCLUDE",
+        )
+        source = pixels(rng, (1, 4, 5, 3), "float32")
+        first = convolution(layer)
+        real = first(source)
+        size, offset = ref.padding(layer, (4, 5))
+        ref.check(real, ref.run(layer, source, size, offset))
+        assert np.array_equal(first(source, packed=True).words, ref.pack(ref.bit(real)))
+        terms = [wild(rng, o) if turn % 3 != k else None for k in range(2)]
+        identity = ref.Layer(
+            np.eye(o, dtype=int).reshape(o, 1, 1, o),
+            type="AND",
+            input_bias=terms[0],
+            input_scale=terms[1],
+        )
+        second = convolution(identity)
+        bits = bc.Sequential(first, second)(source)
+        assert np.array_equal(bits, second(real))
