@@ -10,6 +10,9 @@ import binconv as bc
 EDGE_MODES = ("ZERO", "CLAMP", "MIRROR", "MIRROR_WITH_EDGE", "CONSTANT", "EXCLUDE")
 TYPES = ("XNOR", "AND", "BINARY_WEIGHTS")
 
+# Whose layers are built: binconv's, or in test_metal_layers.py their twins of binconv.metal.
+package = bc
+
 
 def make(seed: int, o: int, kernel: tuple[int, int], cg: int, **fields) -> ref.Layer:
     """A layer of random weights; the rest is fields of reference.Layer."""
@@ -63,7 +66,7 @@ def convolution(layer: ref.Layer, kind: type = bc.BinaryConvolution) -> bc.Binar
             return None
         return np.broadcast_to(np.asarray(value, np.float32), o)
 
-    conv = kind(
+    conv = getattr(package, kind.__name__)(
         source,
         output_scale_terms=terms(layer.scale, 1.0),
         output_bias_terms=terms(layer.bias, 0.0),
