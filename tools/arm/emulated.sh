@@ -27,7 +27,14 @@ need_tools x86_64-linux-gnu-gcc:gcc-x86-64-linux-gnu,libc6-dev-amd64-cross \
 build_c_tests x86_64-linux-gnu-gcc "$root/x86-64" -march=x86-64
 run_as x86-64-nehalem "$root/x86-64" "scalar" "$(qemu x86_64)" -cpu Nehalem
 run_as x86-64-oldest "$root/x86-64" "scalar" "$(qemu x86_64)" -cpu qemu64
-run_as x86-64-haswell "$root/x86-64" "scalar avx2" "$(qemu x86_64)" -cpu Haswell
+
+# qemu's vpmaskmovd also reads the lanes that are masked off, unlike any processor, and these two kernels rely on that it
+# does not: the tests put what must not be read into pages that cannot be.
+section "x86-64-haswell, but for pack_f32, terms_f32 and what uses them"
+for kernel in $(sed -n 's/^BC_KERNEL(\([a-z0-9_]*\),.*/\1/p' csrc/kernels.def); do
+    [[ $kernel == pack_f32 || $kernel == terms_f32 ]] ||
+        "$(qemu x86_64)" -cpu Haswell "$root/x86-64" --isa avx2 --kernel "$kernel" 2>"$root/haswell.err" | grep "^avx2 $kernel .* 0 failed"
+done
 
 build_c_tests arm-linux-gnueabihf-gcc "$root/armv7" -march=armv7-a -mfpu=neon -mfloat-abi=hard
 run_as armv7 "$root/armv7" "scalar" "$(qemu arm)" -cpu cortex-a15

@@ -72,6 +72,9 @@ print(*project["dependencies"], *project["optional-dependencies"]["test"], sep="
 }
 
 build_modules() {
+    # Nothing is built where nothing is newer than what was built.
+    [[ -e $root/package.done && -z $(find csrc binconv tools/arm "$root/wheels.txt" -newer "$root/package.done" \
+        -not -name '*.so' -not -path '*/__pycache__*' -print -quit) ]] && return
     section "Both extension modules for aarch64"
     local flags=(-O3 -std=c11 -ffp-contract=off -fvisibility=hidden -fopenmp -fPIC -Icsrc/include -Icsrc) object source
     local objects=()
@@ -95,6 +98,7 @@ build_modules() {
             -shared "$generated" "${objects[@]}" -lm \
             -o "$root/package/binconv/$name.cpython-311-aarch64-linux-gnu.so"
     done
+    touch "$root/package.done"
 }
 
 emulated_python() {
