@@ -68,4 +68,13 @@ class Layer:
         edge_constant: float,
         pack_bias: NDArray[np.float32] | None = None,
         pack_scale: NDArray[np.float32] | None = None,
+    ) -> Plan: ...
+
+class Plan: ...
+
+class Call:
+    def __init__(
+        self, layer: Layer, plan: Plan, source: NDArray[Any], destination: NDArray[Any]
     ) -> None: ...
+
+def run_known(calls: list[Call], source: object, destination: object) -> bool: ...

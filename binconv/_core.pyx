@@ -356,7 +356,8 @@ cdef class Layer:
         pack_scale=None,
     ):
         """Computes `images` images of `source` into the clip rectangle (y, x, height, width) of
-        `destination`. Other pixels and channels of the destination are left as they are."""
+        `destination`. Other pixels and channels of the destination are left as they are. Returns
+        what a Call can be made of."""
         cdef bc_plan_config config
         config.source = image_of(source, source_channels)
         config.destination = image_of(destination, destination_channels)
@@ -385,28 +386,92 @@ cdef class Layer:
         cdef Plan plan = self.plans.get(key)
         if plan is None:
             plan = self.make_plan(key, &config, (pack_bias, pack_scale))
+        execute(plan.plan, cnp.PyArray_DATA(source), cnp.PyArray_DATA(destination))
+        return plan
 
-        cdef bc_parallel parallel
-        parallel.threads = bc_plan_threads(plan.plan, threads_limit)
-        parallel.parallel_for = NULL
-        parallel.user = NULL
-        cdef Workspace workspace
-        try:
-            workspace = idle_workspaces.pop()
-        except IndexError:
-            workspace = Workspace.__new__(Workspace)
-        workspace.reserve(bc_plan_workspace_bytes(plan.plan, parallel.threads))
 
-        cdef const void *pixels = cnp.PyArray_DATA(source)
-        cdef void *results = cnp.PyArray_DATA(destination)
-        cdef bc_status status
-        with nogil:
-            status = bc_plan_run(
-                plan.plan, pixels, results, workspace.memory, workspace.size, &parallel
-            )
-        if len(idle_workspaces) < most_idle_workspaces:
-            idle_workspaces.append(workspace)
-        check(status)
+cdef int execute(const bc_plan *plan, const void *source, void *destination) except -1:
+    """Runs a plan on the library's threads, in a workspace that no other call is using."""
+    cdef bc_parallel parallel
+    parallel.threads = bc_plan_threads(plan, threads_limit)
+    parallel.parallel_for = NULL
+    parallel.user = NULL
+    cdef Workspace workspace
+    try:
+        workspace = idle_workspaces.pop()
+    except IndexError:
+        workspace = Workspace.__new__(Workspace)
+    workspace.reserve(bc_plan_workspace_bytes(plan, parallel.threads))
+    cdef bc_status status
+    with nogil:
+        status = bc_plan_run(
+            plan, source, destination, workspace.memory, workspace.size, &parallel
+        )
+    if len(idle_workspaces) < most_idle_workspaces:
+        idle_workspaces.append(workspace)
+    return check(status)
+
+
+# ---- Calls that have been made before ----------------------------------------------------------
+
+
+cdef class Call:
+    """A layer on two plain arrays of certain shapes and types: what a call with `out` comes to, once
+    it has been checked in full."""
+
+    cdef Plan plan
+    cdef object layer  # which the plan points into
+    cdef cnp.ndarray source, destination  # of no use but for their shapes and types
+    cdef int source_type, destination_type
+
+    def __init__(self, Layer layer not None, Plan plan not None, source, destination):
+        self.layer = layer
+        self.plan = plan
+        # Views of one element with all strides 0 keep no memory of the caller's.
+        self.source = np.broadcast_to(np.zeros((), source.dtype), source.shape)
+        self.destination = np.broadcast_to(np.zeros((), destination.dtype), destination.shape)
+        self.source_type = cnp.PyArray_TYPE(self.source)
+        self.destination_type = cnp.PyArray_TYPE(self.destination)
+
+    cdef bint fits(self, cnp.ndarray source, cnp.ndarray destination):
+        return (
+            cnp.PyArray_TYPE(source) == self.source_type
+            and cnp.PyArray_TYPE(destination) == self.destination_type
+            and same_shape(source, self.source)
+            and same_shape(destination, self.destination)
+            and cnp.PyArray_ISCARRAY_RO(source)
+            and cnp.PyArray_ISCARRAY(destination)
+            and not overlap(source, destination)
+        )
+
+
+cdef bint same_shape(cnp.ndarray a, cnp.ndarray b):
+    cdef int axis
+    if cnp.PyArray_NDIM(a) != cnp.PyArray_NDIM(b):
+        return False
+    for axis in range(cnp.PyArray_NDIM(a)):
+        if cnp.PyArray_DIM(a, axis) != cnp.PyArray_DIM(b, axis):
+            return False
+    return True
+
+
+cdef bint overlap(cnp.ndarray a, cnp.ndarray b):
+    """For arrays without gaps."""
+    cdef const char *first = <const char *>cnp.PyArray_DATA(a)
+    cdef const char *second = <const char *>cnp.PyArray_DATA(b)
+    return first < second + cnp.PyArray_NBYTES(b) and second < first + cnp.PyArray_NBYTES(a)
+
+
+def run_known(list calls not None, source, destination) -> bool:
+    """Runs the one of `calls` that fits two arrays; False where none does."""
+    if not (cnp.PyArray_CheckExact(source) and cnp.PyArray_CheckExact(destination)):
+        return False
+    cdef Call call
+    for call in calls:
+        if call.fits(source, destination):
+            execute(call.plan.plan, cnp.PyArray_DATA(source), cnp.PyArray_DATA(destination))
+            return True
+    return False
 
 
 def _default_threads() -> int:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arrays, _checks, geometry
+from . import _arrays, _checks, _core, geometry
 from ._parameters import LayerParameters, LayerState
 from .enums import EdgeMode
 from .geometry import Padding
-from .images import REAL_DTYPES, SOURCE_DTYPES, PackedImage, source_array
+from .images import PackedImage, source_array
 
 if TYPE_CHECKING:
     from ._layer import Layer
@@ -26,6 +26,7 @@ Shape4 = tuple[int, int, int, int]
 
 # Plans kept for one state of a layer; a program sees few source sizes, or too many to keep.
 _MAX_PLANS = 64
+_MAX_CALLS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,8 @@ class Snapshot:
     layer: Any
     state: LayerState
     plans: dict[Shape, Plan] = field(default_factory=dict)
+    # Calls with plain arrays that have been checked and run before, most of them the same.
+    calls: list[_core.Call] = field(default_factory=list)
 
 
 class Plan(NamedTuple):
@@ -81,8 +84,8 @@ class Job(NamedTuple):
             destination = with_axes(destination)
         return cls(snapshot, plan, memory, channels, destination)
 
-    def run(self, pack_terms: dict[str, Any] | None = None) -> None:
-        """Computes and writes."""
+    def run(self, pack_terms: dict[str, Any] | None = None) -> object:
+        """Computes and writes.  Returns what `remember` makes a known call of, or None."""
         destination = self.destination
         arguments = self.plan.arguments
         if isinstance(destination, PackedImage):
@@ -94,14 +97,16 @@ class Job(NamedTuple):
                 **arguments,
                 **(pack_terms or {}),
             )
-        elif destination.flags.num & _arrays.WRITABLE == _arrays.WRITABLE and (
+            return None
+        if destination.flags.num & _arrays.WRITABLE == _arrays.WRITABLE and (
             destination.dtype.isnative
         ):
-            self.snapshot.layer.run(
+            compiled: object = self.snapshot.layer.run(
                 self.source, self.source_channels, destination, destination.shape[3], **arguments
             )
-        else:
-            self._run_through_copy(destination)
+            return compiled
+        self._run_through_copy(destination)
+        return None
 
     def _run_through_copy(self, destination: NDArray[Any]) -> None:
         """For a destination of strides or a byte order that kernels do not write."""
@@ -125,27 +130,18 @@ class Job(NamedTuple):
         ] = part
 
 
-def run_directly(snapshot: Snapshot, source: object, out: object) -> bool:
-    """Runs the common call, on plain arrays of sizes seen before; False where it is not one.
-
-    A short cut past the checks that explain what is wrong, which small layers feel.
-    """
-    if type(source) is not np.ndarray or type(out) is not np.ndarray:
-        return False
-    plan = snapshot.plans.get(source.shape)
-    if (
-        plan is None
-        or source.ndim != 4
-        or out.shape != plan.destination_shape
-        or source.dtype not in SOURCE_DTYPES
-        or out.dtype not in REAL_DTYPES
-        or source.flags.num & _arrays.READABLE != _arrays.READABLE
-        or out.flags.num & _arrays.WRITABLE != _arrays.WRITABLE
-        or np.may_share_memory(source, out)
+def remember(snapshot: Snapshot, compiled: object, source: object, out: object) -> None:
+    """Lets `_core.run_known` answer the next call with arrays like these, past the checks here."""
+    if not (
+        isinstance(compiled, _core.Plan)
+        and type(source) is np.ndarray
+        and type(out) is np.ndarray
+        and source.flags.num & _arrays.READABLE == _arrays.READABLE
     ):
-        return False
-    snapshot.layer.run(source, source.shape[3], out, plan.destination_shape[3], **plan.arguments)
-    return True
+        return
+    if len(snapshot.calls) >= _MAX_CALLS:
+        snapshot.calls.clear()
+    snapshot.calls.append(_core.Call(snapshot.layer, compiled, source, out))
 
 
 def with_axes(array: NDArray[Any]) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 #include "threshold.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "sizes.h"
@@ -27,14 +28,15 @@ int bc_has_thresholds(const bc_layer *layer) {
     return 1;
 }
 
-/* The same operations in the same order as the epilogue's, each rounded to float32. Each is monotone in its argument, and so
- * is their sequence. */
-static int bit_of(int32_t sum, const filter_terms *terms) {
+/* What is packed: the same operations in the same order as the epilogue's, each rounded to float32. Each is monotone in its
+ * argument, and so is their sequence, as long as nothing overflows. */
+static float packed_value(int32_t sum, const filter_terms *terms) {
     float y = (float)sum * terms->scale + terms->bias;
     y = y >= 0.0f ? y : terms->slope * y;
-    if (terms->packs_terms) y = (y + terms->pack_bias) * terms->pack_scale;
-    return !(y < 0.0f);
+    return terms->packs_terms ? (y + terms->pack_bias) * terms->pack_scale : y;
 }
+
+static int bit_of(int32_t sum, const filter_terms *terms) { return !(packed_value(sum, terms) < 0.0f); }
 
 /* The least sum above `low` and up to `high` with the bit of `high`, which `low` has not. */
 static int32_t first_with_last_bit(int32_t low, int32_t high, const filter_terms *terms) {
@@ -47,6 +49,18 @@ static int32_t first_with_last_bit(int32_t low, int32_t high, const filter_terms
             low = middle;
     }
     return high;
+}
+
+static void set_threshold(const filter_terms *terms, int32_t most, int32_t *threshold, int32_t *flip) {
+    const int first_bit = bit_of(-most, terms), last_bit = bit_of(most, terms);
+    if (first_bit == last_bit) {
+        *threshold = last_bit ? INT32_MIN : INT32_MAX;
+        return;
+    }
+    const int32_t turn = first_with_last_bit(-most, most, terms);
+    /* Flipped, S < turn is ~S >= -turn. */
+    *flip = last_bit ? 0 : -1;
+    *threshold = last_bit ? turn : -turn;
 }
 
 bc_status bc_thresholds_create(const bc_layer *layer, const float *pack_bias, const float *pack_scale,
@@ -71,15 +85,11 @@ bc_status bc_thresholds_create(const bc_layer *layer, const float *pack_bias, co
             .pack_scale = pack_bias ? pack_scale[output % channels] : 0.0f,
             .packs_terms = pack_bias != NULL,
         };
-        const int first_bit = bit_of(-most, &terms), last_bit = bit_of(most, &terms);
-        if (first_bit == last_bit) {
-            thresholds->threshold[filter] = last_bit ? INT32_MIN : INT32_MAX;
-        } else {
-            const int32_t turn = first_with_last_bit(-most, most, &terms);
-            /* Flipped, S < turn is ~S >= -turn. */
-            thresholds->flip[filter] = last_bit ? 0 : -1;
-            thresholds->threshold[filter] = last_bit ? turn : -turn;
+        if (!isfinite(packed_value(-most, &terms)) || !isfinite(packed_value(most, &terms))) {
+            bc_thresholds_free(thresholds); /* infinity times 0 is neither above nor below */
+            return BC_OK;
         }
+        set_threshold(&terms, most, &thresholds->threshold[filter], &thresholds->flip[filter]);
     }
     return BC_OK;
 }

@@ -13,8 +13,8 @@ typedef struct bc_thresholds {
  * done to them never turns around. */
 int bc_has_thresholds(const bc_layer *layer);
 
-/* Allocates and fills both arrays so that bits are exactly those that the epilogue would compute in float32. The pack terms
- * are per destination channel, or both NULL. */
+/* Allocates and fills both arrays so that bits are exactly those that the epilogue would compute in float32; leaves them NULL
+ * where terms are so large that this could overflow. The pack terms are per destination channel, or both NULL. */
 bc_status bc_thresholds_create(const bc_layer *layer, const float *pack_bias, const float *pack_scale,
                                bc_thresholds *thresholds);
 void bc_thresholds_free(bc_thresholds *thresholds);
