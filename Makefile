@@ -116,7 +116,8 @@ ctest-asan: build/ctest/run-asan
 
 # CPython and NumPy keep memory to the end of the process, so leaks are looked for in C only. The
 # tests run from build/asan, where the package that Python finds is the instrumented one, and with
-# --capture=sys, so that a report on stderr is seen. Tests that build things or run PyTorch are left
+# --capture=sys, so that a report on stderr is seen. PyTorch's exceptions need libstdc++ to be there
+# before the sanitizer. Tests that build things or run PyTorch are left
 # out, as they would sanitize the compiler and PyTorch.
 NOT_SANITIZED := test_clib.py test_cython_api.py test_packaging.py test_readme.py test_torch.py
 
@@ -124,7 +125,7 @@ pytest-asan: $(SOURCES) $(VENV)/.built $(VENV)/.extra-test
 	BINCONV_SANITIZE=address,undefined $(BIN)/python setup.py -q build --build-base build/asan
 	cd build/asan && \
 	PYTHONPATH=$$(echo "$(CURDIR)"/build/asan/lib.*) PYTHONMALLOC=malloc \
-	LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) \
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	$(abspath $(BIN))/pytest -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) -p no:cacheprovider --capture=sys \
 		$(addprefix $(CURDIR)/,$(TESTS)) $(NOT_SANITIZED:%=--ignore=$(CURDIR)/tests/%) $(PYTEST_ARGS)
