@@ -138,11 +138,14 @@ class BuildExtensions(build_ext):
 
     def translate(self, extension: Extension) -> list[str]:
         """Cython to C, here rather than at once so that metadata and sdists need no Cython."""
+        import Cython
+        import numpy
         from Cython.Build import cythonize
 
         (translated,) = cythonize(
             [extension],
-            build_dir="build/cython",
+            # What one NumPy declares for Cython does not compile with another's headers.
+            build_dir=f"build/cython-{Cython.__version__}-numpy-{numpy.__version__}",
             include_path=[str(ROOT)],
             compiler_directives={"language_level": 3, "embedsignature": True},
         )
