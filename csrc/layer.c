@@ -47,6 +47,34 @@ static bc_status check_config(const bc_layer_config *config) {
 
 /* ---- Weights -------------------------------------------------------------------------------------- */
 
+/* Bits of joined taps: [filters][kernel_height][ceil(kernel_width * channels / 32)]. */
+static void join_taps(const bc_layer *layer, const uint32_t *weights, uint32_t *joined) {
+    const size_t channels = layer->group_inputs, tap_words = bc_divide_up(channels, 32);
+    const size_t row_words = bc_divide_up(layer->tap_inputs, 32);
+    const size_t rows = layer->group_outputs * layer->kernel_height;
+    memset(joined, 0, rows * row_words * sizeof *joined);
+    for (size_t row = 0; row < rows; row++, joined += row_words)
+        for (size_t tap = 0; tap < layer->kernel_width; tap++, weights += tap_words)
+            for (size_t c = 0; c < channels; c++) {
+                const size_t input = tap * channels + c;
+                joined[input / 32] |= (weights[c / 32] >> c % 32 & 1) << input % 32;
+            }
+}
+
+static void pack_group(const bc_layer *layer, const uint32_t *weights, uint32_t *joined, void *blocks) {
+    const uint32_t *taps = weights;
+    if (layer->joins_taps) {
+        join_taps(layer, weights, joined);
+        taps = joined;
+    }
+    if (bc_layer_is_binary(layer))
+        layer->kernels->xorpop_weights(&(bc_xorpop_weights_args){taps, layer->group_outputs, layer->sum_taps,
+                                                                 layer->tap_inputs, blocks});
+    else
+        layer->kernels->signsum_weights(&(bc_signsum_weights_args){
+            taps, layer->group_outputs, layer->sum_taps, 1, layer->tap_inputs, blocks});
+}
+
 static bc_status pack_weights(bc_layer *layer, const uint32_t *weights) {
     const size_t taps = layer->kernel_height * layer->kernel_width;
     const size_t group_words = layer->group_outputs * taps * bc_divide_up(layer->group_inputs, 32);
@@ -59,18 +87,20 @@ static bc_status pack_weights(bc_layer *layer, const uint32_t *weights) {
     if (!layer->blocks_memory) return BC_OUT_OF_MEMORY;
     layer->blocks = (char *)layer->blocks_memory + (line - (uintptr_t)layer->blocks_memory % line) % line;
 
-    for (size_t group = 0; group < layer->groups; group++) {
-        const uint32_t *group_weights = weights + group * group_words;
-        void *blocks = (char *)layer->blocks + group * layer->group_blocks * layer->block_bytes;
-        if (bc_layer_is_binary(layer)) {
-            layer->kernels->xorpop_weights(
-                &(bc_xorpop_weights_args){group_weights, layer->group_outputs, taps, layer->group_inputs, blocks});
-        } else {
-            layer->kernels->signsum_weights(
-                &(bc_signsum_weights_args){group_weights, layer->group_outputs, layer->kernel_height,
-                                           layer->kernel_width, layer->group_inputs, blocks});
-        }
+    uint32_t *joined = NULL;
+    if (layer->joins_taps) {
+        size_t words = layer->group_outputs;
+        if (!bc_multiply(&words, layer->kernel_height) ||
+            !bc_multiply(&words, bc_divide_up(layer->tap_inputs, 32)) ||
+            !bc_multiply(&words, sizeof *joined))
+            return BC_SIZE_OVERFLOW;
+        joined = malloc(words);
+        if (!joined) return BC_OUT_OF_MEMORY;
     }
+    for (size_t group = 0; group < layer->groups; group++)
+        pack_group(layer, weights + group * group_words, joined,
+                   (char *)layer->blocks + group * layer->group_blocks * layer->block_bytes);
+    free(joined);
     return BC_OK;
 }
 
@@ -151,21 +181,23 @@ static bc_status copy_terms(bc_layer *layer, const bc_layer_config *config) {
 
 /* ---- The interface -------------------------------------------------------------------------------- */
 
+static void choose_taps(bc_layer *layer) {
+    const size_t row_inputs = layer->kernel_width * layer->group_inputs;
+    layer->slot_words = bc_divide_up(layer->group_inputs, 64);
+    layer->joins_taps = !bc_layer_is_binary(layer) ||
+                        (layer->slot_words == 1 && bc_divide_up(row_inputs, 64) < layer->kernel_width);
+    layer->sum_taps = layer->kernel_height * (layer->joins_taps ? 1 : layer->kernel_width);
+    layer->tap_inputs = layer->joins_taps ? row_inputs : layer->group_inputs;
+}
+
 static bc_status lay_out_blocks(bc_layer *layer) {
     const bc_kernels *kernels = layer->kernels;
-    size_t block_words;
-    if (bc_layer_is_binary(layer)) {
-        layer->block_filters = kernels->xorpop_block_filters;
-        layer->words = bc_divide_up(layer->group_inputs, 64);
-        layer->block_bytes = kernels->xorpop_block_word_bytes;
-        block_words = layer->kernel_height * layer->kernel_width;
-    } else {
-        layer->block_filters = kernels->signsum_block_filters;
-        layer->words = bc_divide_up(layer->kernel_width * layer->group_inputs, 32);
-        layer->block_bytes = kernels->signsum_block_word_bytes;
-        block_words = layer->kernel_height;
-    }
-    if (!bc_multiply(&layer->block_bytes, layer->words) || !bc_multiply(&layer->block_bytes, block_words))
+    const int binary = bc_layer_is_binary(layer);
+    layer->block_filters = binary ? kernels->xorpop_block_filters : kernels->signsum_block_filters;
+    layer->block_bytes = binary ? kernels->xorpop_block_word_bytes : kernels->signsum_block_word_bytes;
+    layer->tap_words = bc_divide_up(layer->tap_inputs, binary ? 64 : 32);
+    if (!bc_multiply(&layer->block_bytes, layer->tap_words) ||
+        !bc_multiply(&layer->block_bytes, layer->sum_taps))
         return BC_SIZE_OVERFLOW;
     layer->group_blocks = bc_divide_up(layer->group_outputs, layer->block_filters);
     layer->group_filters = layer->group_blocks * layer->block_filters;
@@ -190,6 +222,7 @@ static bc_status fill_layer(bc_layer *layer, const bc_layer_config *config) {
     layer->neuron = config->neuron;
     layer->neuron.a_terms = NULL;
 
+    choose_taps(layer);
     bc_status status = lay_out_blocks(layer);
     if (status == BC_OK) status = copy_terms(layer, config);
     if (status == BC_OK) status = pack_weights(layer, config->weights);

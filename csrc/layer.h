@@ -17,7 +17,13 @@ struct bc_layer {
     /* Filters come in blocks; each group is padded to whole blocks, and arrays over filters are laid out
      * [groups][group_filters] with BC_SLACK elements past the end. */
     size_t block_filters, block_bytes, group_blocks, group_filters;
-    size_t words; /* 64-bit words of one tap in one group; or for BINARY_WEIGHTS 32-bit words of a row's run */
+    size_t slot_words; /* XNOR and AND: 64-bit words of a group in one slot of a source */
+
+    /* Taps as sums see them. Narrow inputs would waste most of their words, so that where it saves words the taps of a kernel
+     * row are joined into one, side by side without gaps; BINARY_WEIGHTS always joins them. */
+    int joins_taps;
+    size_t sum_taps, tap_inputs; /* of one group */
+    size_t tap_words;            /* XNOR and AND: 64-bit words of tap_inputs; BINARY_WEIGHTS: 32-bit ones */
     void *blocks, *blocks_memory; /* the first aligned to a cache line inside the second */
     float *scale, *bias, *a_terms /* PRELU only */;
     float *input_bias, *input_scale; /* [input_channels], or both NULL */

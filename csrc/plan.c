@@ -90,7 +90,7 @@ static bc_status make_off_source_pixel(bc_plan *plan) {
     plan->off_source_values = values;
 
     if (bc_layer_is_binary(layer)) {
-        plan->off_source_words = calloc(plan->pixel_words, sizeof *plan->off_source_words);
+        plan->off_source_words = calloc(plan->slot_words, sizeof *plan->off_source_words);
         if (!plan->off_source_words) return BC_OUT_OF_MEMORY;
         if (mode == BC_EDGE_EXCLUDE) return BC_OK;
         for (size_t group = 0; group < layer->groups; group++) {
@@ -101,7 +101,7 @@ static bc_status make_off_source_pixel(bc_plan *plan) {
                 .channels = layer->group_inputs,
                 .bias = layer->input_bias ? layer->input_bias + first : NULL,
                 .scale = layer->input_bias ? layer->input_scale + first : NULL,
-                .words = plan->off_source_words + group * layer->words,
+                .words = plan->off_source_words + group * layer->slot_words,
             });
         }
     } else if (mode != BC_EDGE_EXCLUDE && layer->input_bias) {
@@ -149,17 +149,21 @@ enum { GROUP = 4 /* inputs that signsum takes at once */ };
 static void lay_out_window(bc_plan *plan) {
     const bc_layer *layer = plan->layer;
     const size_t group_floats = layer->kernels->signsum_group_floats;
-    const size_t run = layer->kernel_width * layer->group_inputs;
+    const size_t run = layer->tap_inputs;
     const size_t step = plan->columns.stride * layer->group_inputs;
     plan->window_height = window_slots(
         &plan->rows, bc_min(plan->tile_height * plan->window_tiles, plan->out_height));
     plan->window_width = window_slots(&plan->columns, plan->tile_width);
     plan->run_groups = bc_divide_up(run, GROUP);
     plan->shares_groups = run % GROUP == 0 && step % GROUP == 0;
-    plan->window_step = (plan->shares_groups ? step / GROUP : plan->run_groups) * group_floats;
+    plan->sum_steps.column = (plan->shares_groups ? step / GROUP : plan->run_groups) * group_floats;
     plan->window_row_floats = plan->shares_groups
                                   ? plan->window_width * layer->group_inputs / GROUP * group_floats
-                                  : plan->tile_width * plan->window_step;
+                                  : plan->tile_width * plan->sum_steps.column;
+    plan->sum_steps.row = plan->rows.stride * plan->window_row_floats;
+    plan->sum_steps.image = plan->window_height * plan->window_row_floats;
+    plan->abs_steps = (bc_steps){plan->columns.stride, plan->rows.stride * plan->window_width,
+                                 plan->window_height * plan->window_width};
 }
 
 static double window_bytes(const bc_plan *plan) {
@@ -193,6 +197,19 @@ static void fit_window(bc_plan *plan) {
     }
 }
 
+static void lay_out_source(bc_plan *plan) {
+    const bc_layer *layer = plan->layer;
+    const size_t positions = layer->joins_taps ? plan->out_width : plan->columns.count;
+    const size_t position_words = layer->groups * layer->tap_words;
+    plan->slot_words = layer->groups * layer->slot_words;
+    plan->source_row_words = positions * position_words;
+    plan->sum_steps = (bc_steps){(layer->joins_taps ? 1 : plan->columns.stride) * position_words,
+                                 plan->rows.stride * plan->source_row_words,
+                                 plan->rows.count * plan->source_row_words};
+    plan->abs_steps = (bc_steps){plan->columns.stride, plan->rows.stride * plan->columns.count,
+                                 plan->rows.count * plan->columns.count};
+}
+
 static void choose_tiles(bc_plan *plan) {
     plan->tile_width = plan->out_width <= TILE_PIXELS ? plan->out_width : TILE_PIXELS;
     plan->tile_height = plan->tile_images = 1;
@@ -202,7 +219,10 @@ static void choose_tiles(bc_plan *plan) {
         plan->tile_images =
             even_part(plan->config.images, TILE_PIXELS / (plan->tile_width * plan->tile_height));
 
-    if (!bc_layer_is_binary(plan->layer)) fit_window(plan);
+    if (bc_layer_is_binary(plan->layer))
+        lay_out_source(plan);
+    else
+        fit_window(plan);
     plan->tiles_images = bc_divide_up(plan->config.images, plan->tile_images);
     plan->tiles_y = bc_divide_up(plan->out_height, plan->tile_height);
     plan->tiles_x = bc_divide_up(plan->out_width, plan->tile_width);
@@ -240,18 +260,18 @@ static bc_status make_tap_offsets(bc_plan *plan) {
     const bc_layer *layer = plan->layer;
     const size_t height = layer->kernel_height, width = layer->kernel_width;
     const int binary = bc_layer_is_binary(layer);
-    const size_t row_slots = binary ? plan->columns.count : plan->window_width;
-    plan->tap_offset = malloc(height * width * sizeof *plan->tap_offset);
+    const size_t sum_width = layer->joins_taps ? 1 : width;
+    const size_t sum_row = plan->rows.dilation * (binary ? plan->source_row_words : plan->window_row_floats);
+    const size_t abs_row = plan->rows.dilation * (binary ? plan->columns.count : plan->window_width);
+    plan->tap_offset = malloc(layer->sum_taps * sizeof *plan->tap_offset);
     plan->tap_offset_abs = malloc(height * width * sizeof *plan->tap_offset_abs);
-    plan->row_offset = malloc(height * sizeof *plan->row_offset);
-    if (!plan->tap_offset || !plan->tap_offset_abs || !plan->row_offset) return BC_OUT_OF_MEMORY;
+    if (!plan->tap_offset || !plan->tap_offset_abs) return BC_OUT_OF_MEMORY;
     for (size_t i = 0; i < height; i++) {
-        plan->row_offset[i] = (ptrdiff_t)(i * plan->rows.dilation * plan->window_row_floats);
-        for (size_t j = 0; j < width; j++) {
-            const size_t slot = i * plan->rows.dilation * row_slots + j * plan->columns.dilation;
-            plan->tap_offset_abs[i * width + j] = (ptrdiff_t)slot;
-            plan->tap_offset[i * width + j] = (ptrdiff_t)(slot * plan->pixel_words);
-        }
+        for (size_t j = 0; j < sum_width; j++)
+            plan->tap_offset[i * sum_width + j] =
+                (ptrdiff_t)(i * sum_row + j * plan->columns.dilation * plan->slot_words);
+        for (size_t j = 0; j < width; j++)
+            plan->tap_offset_abs[i * width + j] = (ptrdiff_t)(i * abs_row + j * plan->columns.dilation);
     }
     return BC_OK;
 }
@@ -274,16 +294,17 @@ static bc_status lay_out_workspace(bc_plan *plan) {
     const size_t tile_pixels = plan->tile_images * plan->tile_height * plan->tile_width;
     const size_t chunk_filters = plan->chunk_blocks * layer->block_filters;
 
-    size_t pixels = binary ? plan->config.images : 0;
-    if (!bc_multiply(&pixels, plan->rows.count) || !bc_multiply(&pixels, plan->columns.count))
-        return BC_SIZE_OVERFLOW;
-    size_t elements = pixels;
-    if (!bc_multiply(&elements, plan->pixel_words)) return BC_SIZE_OVERFLOW;
+    size_t words = binary ? plan->config.images : 0, slots = layer->beta_scaling ? words : 0;
     size_t bytes = 0, unused;
-    if (!add_part(&bytes, &unused, elements, sizeof(uint64_t)) ||
-        !add_part(&bytes, &layout->abs_plane, layer->beta_scaling ? pixels : 0, sizeof(float)))
+    if (!bc_multiply(&words, plan->rows.count) || !bc_multiply(&words, plan->source_row_words) ||
+        !bc_multiply(&slots, plan->rows.count) || !bc_multiply(&slots, plan->columns.count) ||
+        !add_part(&bytes, &unused, words, sizeof(uint64_t)) ||
+        !add_part(&bytes, &layout->abs_plane, slots, sizeof(float)))
         return BC_SIZE_OVERFLOW;
     layout->shared_bytes = bytes;
+
+    size_t slot_row = binary && layer->joins_taps ? plan->columns.count : 0;
+    if (!bc_multiply(&slot_row, plan->slot_words)) return BC_SIZE_OVERFLOW;
 
     size_t window_row = binary ? 0 : layer->input_channels, window = binary ? 0 : layer->groups;
     if (!bc_multiply(&window_row, plan->window_width) || !bc_multiply(&window, plan->tile_images) ||
@@ -301,6 +322,7 @@ static bc_status lay_out_workspace(bc_plan *plan) {
         !add_part(&bytes, &layout->beta, tile_pixels, sizeof(float)) ||
         !add_part(&bytes, &layout->channel_base, BC_EPILOGUE_CHANNELS + BC_SLACK, sizeof(int32_t)) ||
         !add_part(&bytes, &layout->staging, plan->staging_floats, sizeof(float)) ||
+        !add_part(&bytes, &layout->slot_row, slot_row, sizeof(uint64_t)) ||
         !add_part(&bytes, &layout->window_row, window_row, sizeof(float)) ||
         !add_part(&bytes, &layout->window, window, sizeof(float)) ||
         !add_part(&bytes, &layout->abs_window, abs_window, sizeof(float)))
@@ -343,7 +365,6 @@ static bc_status fill_plan(bc_plan *plan) {
     bc_status status = copy_pack_terms(plan);
     if (status != BC_OK || plan->empty) return status;
 
-    plan->pixel_words = bc_layer_is_binary(layer) ? layer->groups * layer->words : 0;
     status = make_slots(plan);
     if (status != BC_OK) return status;
     choose_tiles(plan);
@@ -389,7 +410,6 @@ void bc_plan_destroy(bc_plan *plan) {
     bc_thresholds_free(&plan->thresholds);
     free(plan->tap_offset);
     free(plan->tap_offset_abs);
-    free(plan->row_offset);
     free(plan->off_source_words);
     free(plan->off_source_values);
     free(plan);

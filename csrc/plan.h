@@ -14,11 +14,16 @@ typedef struct bc_tile {
     size_t x, width;
 } bc_tile;
 
+/* From what a destination pixel's first tap reads to the same of the next pixel, row and image. */
+typedef struct bc_steps {
+    size_t column, row, image;
+} bc_steps;
+
 /* Where the parts of a workspace begin, in bytes. The prepared source comes first and is shared, then each slice
  * has its own scratch. */
 typedef struct bc_workspace_layout {
     size_t abs_plane, shared_bytes;
-    size_t sums, pixel_base, beta, channel_base, staging, window_row, window, abs_window, slice_bytes;
+    size_t sums, pixel_base, beta, channel_base, staging, slot_row, window_row, window, abs_window, slice_bytes;
 } bc_workspace_layout;
 
 struct bc_plan {
@@ -28,11 +33,14 @@ struct bc_plan {
     size_t out_height, out_width; /* destination size before sub-pixel shuffling */
     int empty;                    /* nothing to write */
 
-    size_t pixel_words;         /* XNOR and AND: of all groups, for each slot of the prepared source */
-    ptrdiff_t *tap_offset;      /* XNOR and AND: [taps] in words of the prepared source */
-    ptrdiff_t *tap_offset_abs;  /* beta: [taps] in pixels of the plane (or window) of mean |v| */
-    ptrdiff_t *row_offset;      /* BINARY_WEIGHTS: [kernel_height] in floats of the window */
-    uint64_t *off_source_words; /* XNOR and AND: [pixel_words] what off-source slots hold */
+    /* XNOR and AND prepare the whole source once, BINARY_WEIGHTS a window at a time. */
+    size_t slot_words;       /* XNOR and AND: 64-bit words of all groups in one slot */
+    size_t source_row_words; /* XNOR and AND: of a prepared row, of its slots or of its joined taps */
+    bc_steps sum_steps;      /* in words of the prepared source, or floats of the window */
+    bc_steps abs_steps;      /* beta: in slots of the plane (or window) of mean |v| */
+    ptrdiff_t *tap_offset;   /* [sum_taps], as sum_steps */
+    ptrdiff_t *tap_offset_abs;  /* [kernel_height * kernel_width], as abs_steps */
+    uint64_t *off_source_words; /* XNOR and AND: [slot_words] what off-source slots hold */
     float *off_source_values;   /* BINARY_WEIGHTS: [input_channels] */
 
     int excludes; /* XNOR with EXCLUDE where some tap is off the source: sums need correction at the borders */
@@ -50,7 +58,6 @@ struct bc_plan {
     int shares_groups;
     size_t run_groups;        /* of one run */
     size_t window_row_floats; /* expanded */
-    size_t window_step;       /* expanded floats from one pixel's run to the next */
     size_t chunk_blocks, group_chunks;     /* blocks of filters done at once */
     size_t units;      /* tiles x chunks: what is shared out among slices */
     size_t unit_chunk; /* slices are cut at multiples of this many units */

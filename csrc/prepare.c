@@ -14,8 +14,8 @@ static void fill_off_source(const bc_plan *plan, stretch slots, const bc_prepare
     for (size_t slot = slots.first; slot < slots.first + slots.count; slot++) {
         if (out->abs_mean) out->abs_mean[slot] = 0.0f;
         if (out->words) {
-            memcpy(out->words + slot * plan->pixel_words, plan->off_source_words,
-                   plan->pixel_words * sizeof *out->words);
+            memcpy(out->words + slot * plan->slot_words, plan->off_source_words,
+                   plan->slot_words * sizeof *out->words);
             continue;
         }
         for (size_t group = 0; group < layer->groups; group++)
@@ -37,8 +37,8 @@ static void prepare_floats(const bc_plan *plan, const float *source, ptrdiff_t s
         if (out->words) {
             layer->kernels->pack_f32(&(bc_pack_args){
                 source + channel, source_stride, slots.count, layer->group_inputs, bias, scale,
-                out->words + slots.first * plan->pixel_words + group * layer->words,
-                (ptrdiff_t)plan->pixel_words, abs_sum});
+                out->words + slots.first * plan->slot_words + group * layer->slot_words,
+                (ptrdiff_t)plan->slot_words, abs_sum});
         } else {
             layer->kernels->terms_f32(&(bc_terms_args){
                 source + channel, source_stride, slots.count, layer->group_inputs, bias, scale,
@@ -57,8 +57,8 @@ static void prepare_bits(const bc_plan *plan, const uint64_t *source, ptrdiff_t 
         layer->kernels->slice_bits(&(bc_slice_args){
             source, source_stride, slots.count,
             plan->config.source_channel_offset + group * layer->group_inputs, layer->group_inputs,
-            out->words + slots.first * plan->pixel_words + group * layer->words,
-            (ptrdiff_t)plan->pixel_words});
+            out->words + slots.first * plan->slot_words + group * layer->slot_words,
+            (ptrdiff_t)plan->slot_words});
 }
 
 /* float16 and uint8 go through the staging buffer, as many pixels at a time as fit. */
@@ -114,4 +114,19 @@ void bc_prepare_row(const bc_plan *plan, const void *source, size_t image, size_
             prepare_run(plan, source, image, y, x, run->step, slots, out, staging);
         }
     }
+}
+
+void bc_join_taps(const bc_plan *plan, const uint64_t *slots, uint64_t *joined) {
+    const bc_layer *layer = plan->layer;
+    const size_t bits = layer->group_inputs, tap_step = plan->columns.dilation * plan->slot_words;
+    memset(joined, 0, plan->source_row_words * sizeof *joined);
+    for (size_t x = 0; x < plan->out_width; x++)
+        for (size_t group = 0; group < layer->groups; group++, joined += layer->tap_words) {
+            const uint64_t *slot = slots + x * plan->columns.stride * plan->slot_words + group;
+            for (size_t tap = 0; tap < layer->kernel_width; tap++, slot += tap_step) {
+                const size_t at = tap * bits, word = at / 64, shift = at % 64;
+                joined[word] |= *slot << shift;
+                if (shift + bits > 64) joined[word + 1] |= *slot >> (64 - shift);
+            }
+        }
 }

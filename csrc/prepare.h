@@ -17,4 +17,7 @@ typedef struct bc_prepared_row {
 void bc_prepare_row(const bc_plan *plan, const void *source, size_t image, size_t row, size_t begin,
                     size_t end, const bc_prepared_row *out, float *staging);
 
+/* XNOR and AND with joined taps: from the slots of one row to what each destination pixel of a row reads of it. */
+void bc_join_taps(const bc_plan *plan, const uint64_t *slots, uint64_t *joined);
+
 #endif

@@ -20,6 +20,7 @@ typedef struct run {
 typedef struct slice_scratch {
     void *sums; /* int32 counts or float sums, [tile pixels][chunk filters] */
     int32_t *pixel_base, *channel_base;
+    uint64_t *slot_row;
     float *beta, *staging, *window_row, *window, *abs_window;
 } slice_scratch;
 
@@ -39,6 +40,7 @@ static slice_scratch scratch_of(const run *run, size_t slice) {
         .channel_base = (int32_t *)(base + layout->channel_base),
         .beta = (float *)(base + layout->beta),
         .staging = (float *)(base + layout->staging),
+        .slot_row = (uint64_t *)(base + layout->slot_row),
         .window_row = (float *)(base + layout->window_row),
         .window = (float *)(base + layout->window),
         .abs_window = (float *)(base + layout->abs_window),
@@ -73,18 +75,21 @@ static void share(size_t total, size_t slice, size_t slices, size_t *begin, size
 static void prepare_slice(void *context, size_t slice) {
     const run *run = context;
     const bc_plan *plan = run->plan;
-    const size_t row_slots = plan->columns.count;
+    const slice_scratch scratch = scratch_of(run, slice);
+    const int joins_taps = plan->layer->joins_taps;
     float *abs_plane =
         plan->layer->beta_scaling ? (float *)(run->shared + plan->layout.abs_plane) : NULL;
     size_t begin, end;
     share(plan->config.images * plan->rows.count, slice, run->slices, &begin, &end);
     for (size_t row = begin; row < end; row++) {
+        uint64_t *words = (uint64_t *)run->shared + row * plan->source_row_words;
         const bc_prepared_row out = {
-            .words = (uint64_t *)run->shared + row * row_slots * plan->pixel_words,
-            .abs_mean = abs_plane ? abs_plane + row * row_slots : NULL,
+            .words = joins_taps ? scratch.slot_row : words,
+            .abs_mean = abs_plane ? abs_plane + row * plan->columns.count : NULL,
         };
-        bc_prepare_row(plan, run->source, row / plan->rows.count, row % plan->rows.count, 0, row_slots, &out,
-                       scratch_of(run, slice).staging);
+        bc_prepare_row(plan, run->source, row / plan->rows.count, row % plan->rows.count, 0,
+                       plan->columns.count, &out, scratch.staging);
+        if (joins_taps) bc_join_taps(plan, scratch.slot_row, words);
     }
 }
 
@@ -133,87 +138,79 @@ static void prepare_window(const run *run, const bc_tile *tile, const slice_scra
 
 /* ---- Sums ----------------------------------------------------------------------------------------- */
 
-/* Where the first taps of a tile's pixels read, as runs: slots of the prepared source or of a window's |v|. */
-static bc_walk slot_walk(const bc_plan *plan, const bc_tile *tile) {
-    const int binary = bc_layer_is_binary(plan->layer);
-    const size_t row_slots = binary ? plan->columns.count : plan->window_width;
-    const size_t image_slots = row_slots * (binary ? plan->rows.count : plan->window_height);
-    return bc_flatten(
-        (bc_loop){tile->width, (ptrdiff_t)plan->columns.stride, 1},
-        (bc_loop){tile->height, (ptrdiff_t)(plan->rows.stride * row_slots), tile->width},
-        (bc_loop){tile->images, (ptrdiff_t)image_slots, tile->width * tile->height});
+/* Where the first taps of a tile's pixels read, relative to its first pixel's, as runs. */
+static bc_walk walk_of(const bc_tile *tile, const bc_steps *steps) {
+    return bc_flatten((bc_loop){tile->width, (ptrdiff_t)steps->column, 1},
+                      (bc_loop){tile->height, (ptrdiff_t)steps->row, tile->width},
+                      (bc_loop){tile->images, (ptrdiff_t)steps->image, tile->width * tile->height});
 }
 
-/* The same in the expanded floats of a window. */
-static bc_walk window_walk(const bc_plan *plan, const bc_tile *tile) {
-    return bc_flatten(
-        (bc_loop){tile->width, (ptrdiff_t)plan->window_step, 1},
-        (bc_loop){tile->height, (ptrdiff_t)(plan->rows.stride * plan->window_row_floats), tile->width},
-        (bc_loop){tile->images, (ptrdiff_t)(plan->window_height * plan->window_row_floats),
-                  tile->width * tile->height});
+/* Where the first tap of a tile's first pixel reads, in what was prepared from the first pixel of `origin` on. */
+static size_t first_element(const bc_tile *tile, const bc_tile *origin, const bc_steps *steps) {
+    return (tile->image - origin->image) * steps->image + (tile->y - origin->y) * steps->row +
+           (tile->x - origin->x) * steps->column;
 }
 
-/* The slot of a tile's first pixel in the whole prepared source; windows begin at their tile. */
-static size_t first_slot(const bc_plan *plan, const bc_tile *tile) {
-    if (!bc_layer_is_binary(plan->layer)) return 0;
-    const size_t row = tile->image * plan->rows.count + tile->y * plan->rows.stride;
-    return row * plan->columns.count + tile->x * plan->columns.stride;
-}
-
-/* For each run of the walk: `slot` its first slot, `pixel` its first pixel in the tile. */
-#define FOR_RUNS(walk, slot, pixel)                                                            \
+/* For each run of the walk: `at` its first element, `pixel` its first pixel in the tile. */
+#define FOR_RUNS(walk, at, pixel)                                                              \
     for (size_t outer_ = 0; outer_ < (walk).loops[2].count; outer_++)                          \
-        for (size_t inner_ = 0, slot, pixel;                                                   \
+        for (size_t inner_ = 0, at, pixel;                                                     \
              inner_ < (walk).loops[1].count &&                                                 \
-             (slot = outer_ * (size_t)(walk).loops[2].stride + inner_ * (size_t)(walk).loops[1].stride, \
+             (at = outer_ * (size_t)(walk).loops[2].stride + inner_ * (size_t)(walk).loops[1].stride, \
               pixel = outer_ * (walk).loops[2].pixels + inner_ * (walk).loops[1].pixels, 1);   \
              inner_++)
 
-/* beta of each pixel of the tile, whose rows begin `window_row` slot rows into the window. */
-static void sum_abs(const run *run, const bc_tile *tile, size_t window_row, const bc_walk *walk,
-                    const slice_scratch *scratch) {
+/* beta of each pixel of the tile. */
+static void sum_abs(const run *run, const bc_tile *tile, const bc_tile *origin, const slice_scratch *scratch) {
     const bc_plan *plan = run->plan;
     const bc_layer *layer = plan->layer;
     const size_t taps = layer->kernel_height * layer->kernel_width;
-    const float *plane = bc_layer_is_binary(layer) ? (const float *)(run->shared + plan->layout.abs_plane)
-                                                   : scratch->abs_window + window_row * plan->window_width;
-    plane += first_slot(plan, tile);
-    FOR_RUNS(*walk, slot, pixel)
-    layer->kernels->window_sum(&(bc_window_sum_args){plane + slot, walk->loops[0].stride,
-                                                     plan->tap_offset_abs, taps, walk->loops[0].count,
-                                                     (float)taps, scratch->beta + pixel});
+    const bc_walk walk = walk_of(tile, &plan->abs_steps);
+    const float *abs_mean = bc_layer_is_binary(layer) ? (const float *)(run->shared + plan->layout.abs_plane)
+                                                      : scratch->abs_window;
+    abs_mean += first_element(tile, origin, &plan->abs_steps);
+    FOR_RUNS(walk, at, pixel)
+    layer->kernels->window_sum(&(bc_window_sum_args){abs_mean + at, walk.loops[0].stride, plan->tap_offset_abs,
+                                                     taps, walk.loops[0].count, (float)taps,
+                                                     scratch->beta + pixel});
+}
+
+/* What the sums of one chunk's group read: its words, or floats, for the first pixel of the tile. */
+static const uint64_t *first_words(const run *run, const bc_tile *tile, const bc_tile *origin, size_t group) {
+    const bc_plan *plan = run->plan;
+    return (const uint64_t *)run->shared + first_element(tile, origin, &plan->sum_steps) +
+           group * plan->layer->tap_words;
 }
 
 /* AND: source bits in each pixel's window. */
-static void count_source_bits(const run *run, const bc_tile *tile, const bc_walk *walk, size_t group,
+static void count_source_bits(const run *run, const bc_tile *tile, const bc_tile *origin, size_t group,
                               const slice_scratch *scratch) {
     const bc_plan *plan = run->plan;
     const bc_layer *layer = plan->layer;
-    const uint64_t *words = (const uint64_t *)run->shared +
-                            first_slot(plan, tile) * plan->pixel_words + group * layer->words;
-    FOR_RUNS(*walk, slot, pixel)
+    const bc_walk walk = walk_of(tile, &plan->sum_steps);
+    const uint64_t *words = first_words(run, tile, origin, group);
+    FOR_RUNS(walk, at, pixel)
     layer->kernels->window_popcount(&(bc_window_popcount_args){
-        words + slot * plan->pixel_words, walk->loops[0].stride * (ptrdiff_t)plan->pixel_words,
-        plan->tap_offset, layer->kernel_height * layer->kernel_width, layer->words, walk->loops[0].count,
-        scratch->pixel_base + pixel});
+        words + at, walk.loops[0].stride, plan->tap_offset, layer->sum_taps, layer->tap_words,
+        walk.loops[0].count, scratch->pixel_base + pixel});
 }
 
-static void sum_bits(const run *run, const bc_tile *tile, const bc_walk *walk, const chunk *chunk,
+static void sum_bits(const run *run, const bc_tile *tile, const bc_tile *origin, const chunk *chunk,
                      const slice_scratch *scratch) {
     const bc_plan *plan = run->plan;
     const bc_layer *layer = plan->layer;
-    const uint64_t *words = (const uint64_t *)run->shared +
-                            first_slot(plan, tile) * plan->pixel_words + chunk->group * layer->words;
+    const bc_walk walk = walk_of(tile, &plan->sum_steps);
+    const uint64_t *words = first_words(run, tile, origin, chunk->group);
     const size_t filters = chunk->blocks * layer->block_filters;
-    FOR_RUNS(*walk, slot, pixel)
+    FOR_RUNS(walk, at, pixel)
     layer->kernels->xorpop(&(bc_xorpop_args){
-        .source = words + slot * plan->pixel_words,
-        .source_stride = walk->loops[0].stride * (ptrdiff_t)plan->pixel_words,
+        .source = words + at,
+        .source_stride = walk.loops[0].stride,
         .tap_offset = plan->tap_offset,
-        .taps = layer->kernel_height * layer->kernel_width,
-        .words = layer->words,
+        .taps = layer->sum_taps,
+        .words = layer->tap_words,
         .weights = (const char *)layer->blocks + chunk->first_block * layer->block_bytes,
-        .pixels = walk->loops[0].count,
+        .pixels = walk.loops[0].count,
         .blocks = chunk->blocks,
         .counts = (int32_t *)scratch->sums + pixel * filters,
         .counts_stride = filters,
@@ -224,25 +221,26 @@ static void sum_bits(const run *run, const bc_tile *tile, const bc_walk *walk, c
  * are short. */
 enum { SUMMED_ROWS = 8 };
 
-static void sum_floats(const run *run, size_t window_row, const bc_walk *walk, const chunk *chunk,
+static void sum_floats(const run *run, const bc_tile *tile, const bc_tile *origin, const chunk *chunk,
                        const slice_scratch *scratch) {
     const bc_plan *plan = run->plan;
     const bc_layer *layer = plan->layer;
+    const bc_walk walk = walk_of(tile, &plan->sum_steps);
     const size_t filters = chunk->blocks * layer->block_filters;
-    const float *window =
-        scratch->window + chunk->group * window_plane(plan) + window_row * plan->window_row_floats;
-    const size_t row_bytes = layer->block_bytes / layer->kernel_height;
-    FOR_RUNS(*walk, at, pixel)
-    for (size_t row = 0; row < layer->kernel_height; row += SUMMED_ROWS)
+    const float *window = scratch->window + chunk->group * window_plane(plan) +
+                          first_element(tile, origin, &plan->sum_steps);
+    const size_t row_bytes = layer->block_bytes / layer->sum_taps;
+    FOR_RUNS(walk, at, pixel)
+    for (size_t row = 0; row < layer->sum_taps; row += SUMMED_ROWS)
         layer->kernels->signsum(&(bc_signsum_args){
             .source = window + at,
-            .source_stride = walk->loops[0].stride,
-            .row_offset = plan->row_offset + row,
-            .rows = bc_min(SUMMED_ROWS, layer->kernel_height - row),
+            .source_stride = walk.loops[0].stride,
+            .row_offset = plan->tap_offset + row,
+            .rows = bc_min(SUMMED_ROWS, layer->sum_taps - row),
             .groups = plan->run_groups,
             .weights = (const char *)layer->blocks + chunk->first_block * layer->block_bytes + row * row_bytes,
             .block_stride_bytes = layer->block_bytes,
-            .pixels = walk->loops[0].count,
+            .pixels = walk.loops[0].count,
             .blocks = chunk->blocks,
             .sums = (float *)scratch->sums + pixel * filters,
             .sums_stride = filters,
@@ -414,25 +412,24 @@ static void finish_chunk(const run *run, const bc_tile *tile, const chunk *chunk
 
 /* ---- Slices --------------------------------------------------------------------------------------- */
 
-/* One tile against some chunks. BINARY_WEIGHTS: its rows begin `window_row` slot rows into the window. */
-static void compute_tile(const run *run, const bc_tile *tile, size_t window_row, size_t first_chunk,
+/* One tile against some chunks; what they read was prepared from the first pixel of `origin` on. */
+static void compute_tile(const run *run, const bc_tile *tile, const bc_tile *origin, size_t first_chunk,
                          size_t end_chunk, const slice_scratch *scratch) {
     const bc_plan *plan = run->plan;
     const bc_layer *layer = plan->layer;
-    const bc_walk slots = slot_walk(plan, tile), window = window_walk(plan, tile);
-    if (layer->beta_scaling) sum_abs(run, tile, window_row, &slots, scratch);
+    if (layer->beta_scaling) sum_abs(run, tile, origin, scratch);
 
     size_t counted_group = SIZE_MAX;
     for (size_t i = first_chunk; i < end_chunk; i++) {
         const chunk chunk = chunk_of(plan, i);
         if (layer->type == BC_AND && chunk.group != counted_group) {
-            count_source_bits(run, tile, &slots, chunk.group, scratch);
+            count_source_bits(run, tile, origin, chunk.group, scratch);
             counted_group = chunk.group;
         }
         if (bc_layer_is_binary(layer))
-            sum_bits(run, tile, &slots, &chunk, scratch);
+            sum_bits(run, tile, origin, &chunk, scratch);
         else
-            sum_floats(run, window_row, &window, &chunk, scratch);
+            sum_floats(run, tile, origin, &chunk, scratch);
         finish_chunk(run, tile, &chunk, scratch);
     }
 }
@@ -452,16 +449,16 @@ static void compute_slice(void *context, size_t slice) {
     begin *= plan->unit_chunk;
     end *= plan->unit_chunk;
 
-    bc_tile window = {0};
+    bc_tile origin = {0}; /* of the whole prepared source, or of the window */
     while (begin < end) {
         const size_t index = begin / chunks, first_chunk = begin % chunks;
         const size_t end_chunk = bc_min(chunks, first_chunk + end - begin);
         const bc_tile tile = bc_plan_tile(plan, index);
-        if (!bc_layer_is_binary(plan->layer) && !contains(&window, &tile)) {
-            window = bc_plan_window(plan, index, bc_divide_up(end, chunks) - index);
-            prepare_window(run, &window, &scratch);
+        if (!bc_layer_is_binary(plan->layer) && !contains(&origin, &tile)) {
+            origin = bc_plan_window(plan, index, bc_divide_up(end, chunks) - index);
+            prepare_window(run, &origin, &scratch);
         }
-        compute_tile(run, &tile, (tile.y - window.y) * plan->rows.stride, first_chunk, end_chunk, &scratch);
+        compute_tile(run, &tile, &origin, first_chunk, end_chunk, &scratch);
         begin += end_chunk - first_chunk;
     }
 }
