@@ -18,6 +18,9 @@ from .device import Device
 from .errors import DeviceError
 from .fully_connected import BinaryFullyConnected
 from .image import Image
+from .packing import pack
+from .runtime import show_config
+from .sequential import Sequential
 
 __all__ = [
     "BinaryConvolution",
@@ -26,4 +29,7 @@ __all__ = [
     "Device",
     "DeviceError",
     "Image",
+    "Sequential",
+    "pack",
+    "show_config",
 ]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, TypeVar, overload
 
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .. import _checks, _destination, _plan
+from .. import _checks, _plan
 from .. import convolution as _cpu
 from .._layer import Layer
 from .._parameters import LayerParameters
@@ -16,8 +16,7 @@ from ..convolution import ArrayOrPacked
 from ..enums import BinaryConvolutionFlags, BinaryConvolutionType
 from ..images import PackedImage, SourceImage
 from ..sources import ConvolutionDataSource
-from . import commands
-from ._batches import run_on_arrays
+from . import _batches, commands
 from ._programs import DeviceLayer, PackTerms
 from .commands import CommandBuffer
 from .device import Device, device_or_default
@@ -213,26 +212,11 @@ class BinaryConvolution(Layer):
         snapshot = self._snapshot
         image = _plan.read_source(snapshot, source)
         plan = _plan.automatic_plan(self, snapshot, image.shape, _plan.image_shape(image))
-        _destination.check_form(out, packed, dtype)
-        if out is not None:
-            _destination.check_out(out, plan, image)
-        target = out
-        if target is None:
-            target = (
-                _destination.new_packed(plan.destination_shape)
-                if packed
-                else _destination.new_array(plan, _destination.result_dtype(image, dtype))
-            )
 
         def encode(buffer: CommandBuffer, part: Plan, source: Image, destination: Image) -> None:
             self._encode(buffer, snapshot, part, source, destination)
 
-        run_on_arrays(self._device, plan, image, target, encode)
-        if out is not None:
-            return out
-        if isinstance(target, PackedImage) or image.ndim == 4:
-            return target
-        return target.reshape(plan.result_shape)
+        return _batches.call(self._device, plan, image, out, packed, dtype, encode)
 
     def _encode(
         self,

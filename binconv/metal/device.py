@@ -82,6 +82,11 @@ class Device:
         return str(self._adapter.info["device"])
 
     @property
+    def driver(self) -> str:
+        """The driver's own description of itself."""
+        return str(self._adapter.info["description"])
+
+    @property
     def is_software(self) -> bool:
         """Whether a driver on the CPU stands in for a GPU."""
         return str(self._adapter.info["adapter_type"]) == "CPU"
