@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 bm = pytest.importorskip(
-    "binconv.metal", reason="wgpu is not installed (pip install binconv[metal])"
+    "binconv.metal",
+    reason="wgpu is not installed (pip install binconv[metal])",
+    exc_type=ImportError,
 )
 try:
     device = bm.Device.default()
