@@ -25,7 +25,7 @@ settings.register_profile(
 settings.register_profile(
     "emulated",
     derandomize=True,
-    max_examples=10,
+    max_examples=30,
     deadline=None,
     database=None,
     suppress_health_check=_CHECKS,

@@ -47,6 +47,8 @@ def test_the_list_is_complete():
         assert any("avx2" in isa for isa in isas)
     if features.get("avx512vpopcntdq") and features.get("avx512bitalg"):
         assert any("avx512" in isa for isa in isas)
+    for feature in ("neon", "asimddp"):
+        assert (feature in isas) == bool(features.get(feature))
     assert bc.isa() in isas
 
 
@@ -62,6 +64,13 @@ def test_same_bits_as_portable_c(isa):
     assert portable.keys() == forced.keys()
     different = [name for name in portable if portable[name] != forced[name]]
     assert not different
+
+
+@pytest.mark.parametrize("isa", _core.isas())
+def test_same_bits_as_on_other_processors(isa):
+    """The file was made on x86-64 by `layer_digests.py | grep -v ^isa`; aarch64 gives the same."""
+    lines = (HERE / "layer_digests.txt").read_text(encoding="ascii").splitlines()
+    assert digests(isa) == dict(line.split() for line in lines)
 
 
 def test_an_unknown_isa_is_a_clear_error():
