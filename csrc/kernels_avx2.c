@@ -385,6 +385,14 @@ static void signsum_expand(const bc_signsum_expand_args *args) {
     }
 }
 
+/* 1.0, without telling the compiler: it would make a plain addition of a fused multiplication by 1, and additions share
+ * their pipes with shuffles on Zen 5. */
+static inline __m256 opaque_one(void) {
+    __m256 one = _mm256_set1_ps(1.0f);
+    KEEP_ORDER(one);
+    return one;
+}
+
 /* One group of 4 inputs of PIXELS against VECTORS x 8 filters: the sum picked by bits 0 to 2 of a nibble, negated where bit 3
  * is 0. */
 #define SIGNSUM_GROUP(PIXELS, VECTORS, SHIFTED, SIGN_UP)                                                   \
@@ -400,8 +408,9 @@ static void signsum_expand(const bc_signsum_expand_args *args) {
             const __m256 negative = _mm256_castsi256_ps(_mm256_andnot_si256(SIGN_UP, sign_bit));           \
             UNROLL                                                                                         \
             for (int p = 0; p < PIXELS; p++)                                                               \
-                sums[p][v] = _mm256_add_ps(                                                                \
-                    sums[p][v], _mm256_xor_ps(_mm256_permutevar8x32_ps(tables[p], bits), negative));       \
+                sums[p][v] =                                                                               \
+                    _mm256_fmadd_ps(_mm256_xor_ps(_mm256_permutevar8x32_ps(tables[p], bits), negative),    \
+                                    one, sums[p][v]);                                                      \
         }                                                                                                  \
         table += TABLE;                                                                                    \
     }
@@ -412,6 +421,7 @@ static void signsum_expand(const bc_signsum_expand_args *args) {
         const size_t block_words = args->block_stride_bytes / sizeof *word;                                \
         const ptrdiff_t stride = args->source_stride;                                                      \
         const __m256i sign_bit = _mm256_set1_epi32(INT32_MIN);                                             \
+        const __m256 one = opaque_one();                                                                   \
         __m256 sums[PIXELS][VECTORS];                                                                      \
         UNROLL                                                                                             \
         for (int p = 0; p < PIXELS; p++)                                                                   \
@@ -442,7 +452,8 @@ static void signsum_expand(const bc_signsum_expand_args *args) {
             }                                                                                              \
     }
 
-SIGNSUM_TILE(signsum_3x2, 3, 2)
+SIGNSUM_TILE(signsum_4x2, 4, 2)
+SIGNSUM_TILE(signsum_2x2, 2, 2)
 SIGNSUM_TILE(signsum_1x2, 1, 2)
 
 static void signsum(const bc_signsum_args *args) {
@@ -452,8 +463,8 @@ static void signsum(const bc_signsum_args *args) {
         const float *source = args->source;
         float *sums = args->sums + block * SIGN_LANES;
         for (size_t left = args->pixels, pixels; left; left -= pixels) {
-            pixels = left >= 3 ? 3 : 1;
-            (pixels == 3 ? signsum_3x2 : signsum_1x2)(args, source, words, sums);
+            pixels = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+            (pixels == 4 ? signsum_4x2 : pixels == 2 ? signsum_2x2 : signsum_1x2)(args, source, words, sums);
             source += (ptrdiff_t)pixels * args->source_stride;
             sums += pixels * args->sums_stride;
         }
