@@ -33,6 +33,15 @@ ctest: build/ctest/run ## Build and run the C tests
 
 asan: ctest-asan pytest-asan ## Run the C and the Python tests under AddressSanitizer and UndefinedBehaviorSanitizer
 
+test-arm: $(VENV)/.built $(VENV)/.extra-test ## Run the C and the Python tests on an emulated aarch64 (on Debian, as root the first time)
+	BUILD_PYTHON=$(BIN)/python tools/arm/test.sh
+
+test-emulated: $(BIN)/python ## Run the C tests on emulated processors: x86-64 without AVX, Haswell, 32-bit Arm, Cortex-A72
+	BUILD_PYTHON=$(BIN)/python tools/arm/emulated.sh
+
+cross: $(BIN)/python ## Compile csrc for macOS, Windows and musl, warnings as errors
+	BUILD_PYTHON=$(BIN)/python tools/cross.sh
+
 test-metal: $(VENV)/.built $(VENV)/.extra-test $(VENV)/.extra-metal ## Run the tests of the GPU path (on Debian as root, installs a software driver)
 	tools/vulkan.sh
 	$(BIN)/pytest tests/test_metal_*.py $(PYTEST_ARGS)
@@ -61,9 +70,9 @@ distclean: clean ## Remove the virtual environment as well
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: demo test build test-metal ctest asan ctest-asan pytest-asan lint format bench clean distclean help
+.PHONY: demo test build test-metal ctest test-arm test-emulated cross asan ctest-asan pytest-asan lint format bench clean distclean help
 
 # --- the virtual environment ----------------------------------------------------------------------
 
