@@ -24,9 +24,7 @@ static uint64_t xgetbv0(void) {
 }
 #endif
 
-static uint32_t feature_if(uint32_t word, int bit, uint32_t feature) {
-    return word >> bit & 1 ? feature : 0;
-}
+static uint32_t feature_if(uint32_t word, int bit, uint32_t feature) { return word >> bit & 1 ? feature : 0; }
 
 uint32_t bc_cpu_features(void) {
     enum { EAX, EBX, ECX, EDX };

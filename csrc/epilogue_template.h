@@ -27,7 +27,8 @@ typedef struct channel_terms {
 
 /* NONE, RELU and PRELU are y >= 0 ? y : slope * y; times 1 changes no bit. */
 static inline int is_sloped(const bc_neuron *neuron) {
-    return neuron->type == BC_NEURON_NONE || neuron->type == BC_NEURON_RELU || neuron->type == BC_NEURON_PRELU;
+    return neuron->type == BC_NEURON_NONE || neuron->type == BC_NEURON_RELU ||
+           neuron->type == BC_NEURON_PRELU;
 }
 
 static inline channel_terms load_terms_of(const bc_epilogue_args *args, size_t channel) {
@@ -63,7 +64,7 @@ static inline void write_bits(uint64_t *words, size_t at, uint64_t bits, size_t 
 
 /* `count` of LANES bits of one pixel, to where its channel `channel` goes. */
 BC_FORCE_INLINE void store_bits(const bc_epilogue_args *args, uint64_t lanes, ptrdiff_t at, size_t channel,
-                              size_t count) {
+                                size_t count) {
     uint64_t *words = (uint64_t *)args->destination + at;
     const size_t bit = args->destination_bit + channel;
     if (count == LANES && bit % LANES == 0) {
@@ -74,8 +75,8 @@ BC_FORCE_INLINE void store_bits(const bc_epilogue_args *args, uint64_t lanes, pt
     }
 }
 
-BC_FORCE_INLINE void store_lanes(const bc_epilogue_args *args, bc_format format, floats y, ptrdiff_t at, size_t channel,
-                               size_t count) {
+BC_FORCE_INLINE void store_lanes(const bc_epilogue_args *args, bc_format format, floats y, ptrdiff_t at,
+                                 size_t channel, size_t count) {
     if (format == BC_FLOAT32) {
         float *destination = (float *)args->destination + at + (ptrdiff_t)channel;
         if (count == LANES) {
@@ -109,8 +110,8 @@ typedef enum finish_kind {
 
 /* Up to LANES channels of every pixel. Arguments are copied to locals, for all that the compiler knows stores may change
  * them. */
-BC_FORCE_INLINE void finish_channels(const bc_epilogue_args *args, size_t channel, size_t count, bc_format format,
-                                   int sloped_neuron, finish_kind kind) {
+BC_FORCE_INLINE void finish_channels(const bc_epilogue_args *args, size_t channel, size_t count,
+                                     bc_format format, int sloped_neuron, finish_kind kind) {
     const channel_terms terms = load_terms_of(args, channel);
     const bc_epilogue_args copy = *args;
     const int32_t *counts = args->counts + (kind == FINISH_SUMS ? 0 : channel);
@@ -152,21 +153,21 @@ BC_FORCE_INLINE void finish_channels(const bc_epilogue_args *args, size_t channe
     }
 }
 
-#define FINISH_ALL(format, sloped_neuron, kind)                                                        \
-    for (size_t channel = 0; channel < args->channels; channel += LANES) {                             \
-        const size_t left = args->channels - channel;                                                  \
-        finish_channels(args, channel, left < LANES ? left : LANES, format, sloped_neuron, kind);      \
+#define FINISH_ALL(format, sloped_neuron, kind)                                                   \
+    for (size_t channel = 0; channel < args->channels; channel += LANES) {                        \
+        const size_t left = args->channels - channel;                                             \
+        finish_channels(args, channel, left < LANES ? left : LANES, format, sloped_neuron, kind); \
     }
 
-#define FINISH_FORMAT(format)                                                                          \
-    if (!is_sloped(&args->neuron)) {                                                                   \
-        FINISH_ALL(format, 0, args->counts ? FINISH_COUNTS : FINISH_SUMS)                              \
-    } else if (!args->counts) {                                                                        \
-        FINISH_ALL(format, 1, FINISH_SUMS)                                                             \
-    } else if (args->count_shift == 1 && args->sum_shift == 0 && !args->pixel_base) {                  \
-        FINISH_ALL(format, 1, FINISH_XNOR)                                                             \
-    } else {                                                                                           \
-        FINISH_ALL(format, 1, FINISH_COUNTS)                                                           \
+#define FINISH_FORMAT(format)                                                         \
+    if (!is_sloped(&args->neuron)) {                                                  \
+        FINISH_ALL(format, 0, args->counts ? FINISH_COUNTS : FINISH_SUMS)             \
+    } else if (!args->counts) {                                                       \
+        FINISH_ALL(format, 1, FINISH_SUMS)                                            \
+    } else if (args->count_shift == 1 && args->sum_shift == 0 && !args->pixel_base) { \
+        FINISH_ALL(format, 1, FINISH_XNOR)                                            \
+    } else {                                                                          \
+        FINISH_ALL(format, 1, FINISH_COUNTS)                                          \
     }
 
 static void epilogue(const bc_epilogue_args *args) {

@@ -3,9 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-int64_t bc_dilated(size_t kernel, size_t dilation) {
-    return (int64_t)(kernel - 1) * (int64_t)dilation + 1;
-}
+int64_t bc_dilated(size_t kernel, size_t dilation) { return (int64_t)(kernel - 1) * (int64_t)dilation + 1; }
 
 /* ---- Padding -------------------------------------------------------------------------------------- */
 
@@ -39,9 +37,7 @@ bc_status bc_padding_resolve(unsigned method, bc_axis axis, const bc_window *win
     const int64_t dilated = bc_dilated(window->kernel, window->dilation);
     const int64_t source = (int64_t)window->source, stride = (int64_t)window->stride;
     const unsigned size_bits = method & SIZE_BITS;
-    const int64_t style = size_bits == BC_PADDING_SIZE_FULL   ? 1
-                          : size_bits == BC_PADDING_SIZE_SAME ? 0
-                                                              : -1;
+    const int64_t style = size_bits == BC_PADDING_SIZE_FULL ? 1 : size_bits == BC_PADDING_SIZE_SAME ? 0 : -1;
     int64_t wanted = -floor_divide(-(source + style * (dilated - 1)), stride); /* rounded up */
     if (wanted < 0) wanted = 0;
     const bc_status stored = store_size(wanted, size);
@@ -125,8 +121,8 @@ static void map_slots(const bc_slots_config *config, bc_slots *slots) {
     for (size_t destination = 0; destination < config->destinations; destination++) {
         bc_tap_range range = {0, 0};
         for (size_t tap = 0; tap < config->taps; tap++) {
-            const int64_t at = first + (int64_t)(destination * config->stride) +
-                               (int64_t)(tap * config->dilation);
+            const int64_t at =
+                first + (int64_t)(destination * config->stride) + (int64_t)(tap * config->dilation);
             const int on_source = at >= 0 && at < size;
             if (on_source) {
                 if (range.begin == range.end) range.begin = (uint32_t)tap;

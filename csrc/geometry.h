@@ -32,8 +32,8 @@ typedef struct bc_tap_range {
 typedef struct bc_slots {
     size_t destinations, taps;
     size_t count, stride, dilation;
-    int32_t *source;     /* [count] source coordinate or BC_OFF_SOURCE */
-    bc_run *runs;        /* [run_count], covering all slots in order */
+    int32_t *source; /* [count] source coordinate or BC_OFF_SOURCE */
+    bc_run *runs;    /* [run_count], covering all slots in order */
     size_t run_count;
     bc_tap_range *valid; /* [destinations] */
     int any_off;         /* some tap reads off the source */

@@ -116,10 +116,10 @@ typedef struct bc_epilogue_args {
     const float *beta;         /* [pixels], or NULL for no multiplication */
     bc_neuron neuron;          /* a_terms: [channels] */
     bc_format format;
-    void *destination;           /* the first pixel: its first channel, or for BC_BITS its first word */
+    void *destination;            /* the first pixel: its first channel, or for BC_BITS its first word */
     ptrdiff_t destination_stride; /* in floats, halves or words */
     size_t destination_bit;
-    const float *pack_bias, *pack_scale; /* [channels], or both NULL; BC_BITS only */
+    const float *pack_bias, *pack_scale;     /* [channels], or both NULL; BC_BITS only */
     const int32_t *bit_threshold, *bit_flip; /* [channels], or both NULL; BC_BITS and counts only */
 } bc_epilogue_args;
 

@@ -46,7 +46,8 @@ static void widen_f16(const bc_widen_args *args) {
     const uint16_t *source = args->source;
     size_t i = 0;
     for (; i + FLOATS <= args->count; i += FLOATS)
-        _mm256_storeu_ps(args->destination + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(source + i))));
+        _mm256_storeu_ps(args->destination + i,
+                         _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(source + i))));
     for (; i < args->count; i++) args->destination[i] = _cvtsh_ss(source[i]);
 }
 
@@ -142,25 +143,26 @@ static void terms_f32(const bc_terms_args *args) {
  * right by 4, which tells the two apart, until B could overflow. */
 enum {
     BLOCK_FILTERS = 32,
-    GROUPS = 16,              /* of 4 bits in a word */
-    GROUP_BYTES = 32,         /* a byte for each filter of a block */
+    GROUPS = 16,      /* of 4 bits in a word */
+    GROUP_BYTES = 32, /* a byte for each filter of a block */
     WORDS_BEFORE_OVERFLOW = 3 /* of a byte: each adds up to 64 */,
-    WORDS_IN_SHORT = 1023     /* before 16-bit sums could overflow */
+    WORDS_IN_SHORT = 1023 /* before 16-bit sums could overflow */
 };
 
 #define COUNT4(x) (((x) & 1) + ((x) >> 1 & 1) + ((x) >> 2 & 1) + ((x) >> 3 & 1))
 #define ENTRY(a, b, w) (COUNT4((a) ^ (w)) | COUNT4((b) ^ (w)) << 4)
-#define ROW(a, b)                                                                                          \
-    {ENTRY(a, b, 0),  ENTRY(a, b, 1),  ENTRY(a, b, 2),  ENTRY(a, b, 3),  ENTRY(a, b, 4),  ENTRY(a, b, 5),  \
-     ENTRY(a, b, 6),  ENTRY(a, b, 7),  ENTRY(a, b, 8),  ENTRY(a, b, 9),  ENTRY(a, b, 10), ENTRY(a, b, 11), \
+#define ROW(a, b)                                                                                         \
+    {ENTRY(a, b, 0),  ENTRY(a, b, 1),  ENTRY(a, b, 2),  ENTRY(a, b, 3), ENTRY(a, b, 4),  ENTRY(a, b, 5),  \
+     ENTRY(a, b, 6),  ENTRY(a, b, 7),  ENTRY(a, b, 8),  ENTRY(a, b, 9), ENTRY(a, b, 10), ENTRY(a, b, 11), \
      ENTRY(a, b, 12), ENTRY(a, b, 13), ENTRY(a, b, 14), ENTRY(a, b, 15)},
-#define ROWS(b)                                                                                            \
-    ROW(0, b) ROW(1, b) ROW(2, b) ROW(3, b) ROW(4, b) ROW(5, b) ROW(6, b) ROW(7, b) ROW(8, b) ROW(9, b)    \
-    ROW(10, b) ROW(11, b) ROW(12, b) ROW(13, b) ROW(14, b) ROW(15, b)
+#define ROWS(b)                                                                                           \
+    ROW(0, b)                                                                                             \
+    ROW(1, b)                                                                                             \
+    ROW(2, b) ROW(3, b) ROW(4, b) ROW(5, b) ROW(6, b) ROW(7, b) ROW(8, b) ROW(9, b) ROW(10, b) ROW(11, b) \
+        ROW(12, b) ROW(13, b) ROW(14, b) ROW(15, b)
 
-static const uint8_t count_rows[256][16] = {
-    ROWS(0) ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12)
-    ROWS(13) ROWS(14) ROWS(15)};
+static const uint8_t count_rows[256][16] = {ROWS(0) ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(
+    7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12) ROWS(13) ROWS(14) ROWS(15)};
 
 /* Even groups are the low nibbles of a word's bytes and come first, odd groups the high ones. */
 static void xorpop_weights(const bc_xorpop_weights_args *args) {
@@ -231,58 +233,58 @@ typedef struct word_range {
 } word_range;
 
 /* PAIRS pairs of pixels against VECTORS x 32 filters; pixel[2 i] and pixel[2 i + 1] are a pair's first words. */
-#define XORPOP_TILE(NAME, PAIRS, VECTORS)                                                                  \
-    static inline void NAME(const bc_xorpop_args *args, const uint64_t *const *pixel,                      \
-                            const uint8_t *weights, word_range range, __m256i (*shorts)[2]) {              \
-        const size_t block_bytes = args->taps * args->words * GROUPS * GROUP_BYTES;                        \
-        const __m256i zero = _mm256_setzero_si256();                                                       \
-        __m256i both[PAIRS][VECTORS], second[PAIRS][VECTORS];                                              \
-        UNROLL                                                                                             \
-        for (int p = 0; p < PAIRS; p++) {                                                                  \
-            UNROLL                                                                                         \
-            for (int v = 0; v < VECTORS; v++) both[p][v] = second[p][v] = zero;                            \
-        }                                                                                                  \
+#define XORPOP_TILE(NAME, PAIRS, VECTORS)                                                                    \
+    static inline void NAME(const bc_xorpop_args *args, const uint64_t *const *pixel,                        \
+                            const uint8_t *weights, word_range range, __m256i(*shorts)[2]) {                 \
+        const size_t block_bytes = args->taps * args->words * GROUPS * GROUP_BYTES;                          \
+        const __m256i zero = _mm256_setzero_si256();                                                         \
+        __m256i both[PAIRS][VECTORS], second[PAIRS][VECTORS];                                                \
+        UNROLL                                                                                               \
+        for (int p = 0; p < PAIRS; p++) {                                                                    \
+            UNROLL                                                                                           \
+            for (int v = 0; v < VECTORS; v++) both[p][v] = second[p][v] = zero;                              \
+        }                                                                                                    \
         size_t room = WORDS_BEFORE_OVERFLOW, tap = range.begin / args->words, k = range.begin % args->words; \
-        for (size_t i = range.begin; i < range.end; i++, weights += GROUPS * GROUP_BYTES) {                \
-            const ptrdiff_t at = args->tap_offset[tap] + (ptrdiff_t)k;                                     \
-            uint8_t rows[PAIRS][GROUPS];                                                                   \
-            UNROLL                                                                                         \
-            for (int p = 0; p < PAIRS; p++) find_rows(pixel[2 * p][at], pixel[2 * p + 1][at], rows[p]);    \
-            UNROLL                                                                                         \
-            for (int group = 0; group < GROUPS; group += 3) {                                              \
-                UNROLL                                                                                     \
-                for (int p = 0; p < PAIRS; p++) {                                                          \
-                    UNROLL                                                                                 \
-                    for (int v = 0; v < VECTORS; v++) {                                                    \
-                        const uint8_t *block = weights + (size_t)v * block_bytes;                          \
-                        __m256i counts = look_up(rows[p], block, group);                                   \
-                        if (group + 2 < GROUPS) {                                                          \
-                            counts = _mm256_add_epi8(counts, look_up(rows[p], block, group + 1));          \
-                            counts = _mm256_add_epi8(counts, look_up(rows[p], block, group + 2));          \
-                        }                                                                                  \
-                        both[p][v] = _mm256_add_epi8(both[p][v], counts);                                  \
-                        second[p][v] = _mm256_add_epi8(second[p][v], _mm256_srli_epi16(counts, 4));        \
-                        KEEP_ORDER(both[p][v]);                                                            \
-                        KEEP_ORDER(second[p][v]);                                                          \
-                    }                                                                                      \
-                }                                                                                          \
-            }                                                                                              \
-            if (++k == args->words) {                                                                      \
-                k = 0;                                                                                     \
-                tap++;                                                                                     \
-            }                                                                                              \
-            if (--room && i + 1 < range.end) continue;                                                     \
-            room = WORDS_BEFORE_OVERFLOW;                                                                  \
-            UNROLL                                                                                         \
-            for (int p = 0; p < PAIRS; p++) {                                                              \
-                UNROLL                                                                                     \
-                for (int v = 0; v < VECTORS; v++) {                                                        \
-                    add_pair(both[p][v], second[p][v], shorts[2 * p * VECTORS + v],                        \
-                             shorts[(2 * p + 1) * VECTORS + v]);                                           \
-                    both[p][v] = second[p][v] = zero;                                                      \
-                }                                                                                          \
-            }                                                                                              \
-        }                                                                                                  \
+        for (size_t i = range.begin; i < range.end; i++, weights += GROUPS * GROUP_BYTES) {                  \
+            const ptrdiff_t at = args->tap_offset[tap] + (ptrdiff_t)k;                                       \
+            uint8_t rows[PAIRS][GROUPS];                                                                     \
+            UNROLL                                                                                           \
+            for (int p = 0; p < PAIRS; p++) find_rows(pixel[2 * p][at], pixel[2 * p + 1][at], rows[p]);      \
+            UNROLL                                                                                           \
+            for (int group = 0; group < GROUPS; group += 3) {                                                \
+                UNROLL                                                                                       \
+                for (int p = 0; p < PAIRS; p++) {                                                            \
+                    UNROLL                                                                                   \
+                    for (int v = 0; v < VECTORS; v++) {                                                      \
+                        const uint8_t *block = weights + (size_t)v * block_bytes;                            \
+                        __m256i counts = look_up(rows[p], block, group);                                     \
+                        if (group + 2 < GROUPS) {                                                            \
+                            counts = _mm256_add_epi8(counts, look_up(rows[p], block, group + 1));            \
+                            counts = _mm256_add_epi8(counts, look_up(rows[p], block, group + 2));            \
+                        }                                                                                    \
+                        both[p][v] = _mm256_add_epi8(both[p][v], counts);                                    \
+                        second[p][v] = _mm256_add_epi8(second[p][v], _mm256_srli_epi16(counts, 4));          \
+                        KEEP_ORDER(both[p][v]);                                                              \
+                        KEEP_ORDER(second[p][v]);                                                            \
+                    }                                                                                        \
+                }                                                                                            \
+            }                                                                                                \
+            if (++k == args->words) {                                                                        \
+                k = 0;                                                                                       \
+                tap++;                                                                                       \
+            }                                                                                                \
+            if (--room && i + 1 < range.end) continue;                                                       \
+            room = WORDS_BEFORE_OVERFLOW;                                                                    \
+            UNROLL                                                                                           \
+            for (int p = 0; p < PAIRS; p++) {                                                                \
+                UNROLL                                                                                       \
+                for (int v = 0; v < VECTORS; v++) {                                                          \
+                    add_pair(both[p][v], second[p][v], shorts[2 * p * VECTORS + v],                          \
+                             shorts[(2 * p + 1) * VECTORS + v]);                                             \
+                    both[p][v] = second[p][v] = zero;                                                        \
+                }                                                                                            \
+            }                                                                                                \
+        }                                                                                                    \
     }
 
 enum { TILE_PAIRS = 2, TILE_VECTORS = 2 };
@@ -306,8 +308,8 @@ static void xorpop(const bc_xorpop_args *args) {
             pixels = left < 2 * TILE_PAIRS ? left : 2 * TILE_PAIRS;
             const uint64_t *pixel[2 * TILE_PAIRS]; /* an odd last one pairs with itself */
             for (size_t p = 0; p < 2 * TILE_PAIRS; p++)
-                pixel[p] = args->source +
-                           (ptrdiff_t)(done + (p < pixels ? p : pixels - 1)) * args->source_stride;
+                pixel[p] =
+                    args->source + (ptrdiff_t)(done + (p < pixels ? p : pixels - 1)) * args->source_stride;
             for (word_range range = {0, 0}; range.end < window_words; range.begin = range.end) {
                 const size_t rest = window_words - range.begin;
                 range.end += rest < WORDS_IN_SHORT ? rest : WORDS_IN_SHORT;
@@ -395,61 +397,62 @@ static inline __m256 opaque_one(void) {
 
 /* One group of 4 inputs of PIXELS against VECTORS x 8 filters: the sum picked by bits 0 to 2 of a nibble, negated where bit 3
  * is 0. */
-#define SIGNSUM_GROUP(PIXELS, VECTORS, SHIFTED, SIGN_UP)                                                   \
-    {                                                                                                      \
-        __m256 tables[PIXELS];                                                                             \
-        UNROLL                                                                                             \
-        for (int p = 0; p < PIXELS; p++) tables[p] = _mm256_loadu_ps(table + p * stride);                  \
-        UNROLL                                                                                             \
-        for (int v = 0; v < VECTORS; v++) {                                                                \
-            const uint32_t *lanes = word + (size_t)(v / 2) * block_words + v % 2 * FLOATS;                 \
-            const __m256i words = _mm256_loadu_si256((const __m256i *)lanes);                              \
-            const __m256i bits = SHIFTED;                                                                  \
-            const __m256 negative = _mm256_castsi256_ps(_mm256_andnot_si256(SIGN_UP, sign_bit));           \
-            UNROLL                                                                                         \
-            for (int p = 0; p < PIXELS; p++)                                                               \
-                sums[p][v] =                                                                               \
-                    _mm256_fmadd_ps(_mm256_xor_ps(_mm256_permutevar8x32_ps(tables[p], bits), negative),    \
-                                    one, sums[p][v]);                                                      \
-        }                                                                                                  \
-        table += TABLE;                                                                                    \
+#define SIGNSUM_GROUP(PIXELS, VECTORS, SHIFTED, SIGN_UP)                                                  \
+    {                                                                                                     \
+        __m256 tables[PIXELS];                                                                            \
+        UNROLL                                                                                            \
+        for (int p = 0; p < PIXELS; p++) tables[p] = _mm256_loadu_ps(table + p * stride);                 \
+        UNROLL                                                                                            \
+        for (int v = 0; v < VECTORS; v++) {                                                               \
+            const uint32_t *lanes = word + (size_t)(v / 2) * block_words + v % 2 * FLOATS;                \
+            const __m256i words = _mm256_loadu_si256((const __m256i *)lanes);                             \
+            const __m256i bits = SHIFTED;                                                                 \
+            const __m256 negative = _mm256_castsi256_ps(_mm256_andnot_si256(SIGN_UP, sign_bit));          \
+            UNROLL                                                                                        \
+            for (int p = 0; p < PIXELS; p++)                                                              \
+                sums[p][v] = _mm256_fmadd_ps(                                                             \
+                    _mm256_xor_ps(_mm256_permutevar8x32_ps(tables[p], bits), negative), one, sums[p][v]); \
+        }                                                                                                 \
+        table += TABLE;                                                                                   \
     }
 
-#define SIGNSUM_TILE(NAME, PIXELS, VECTORS)                                                                \
-    static inline void NAME(const bc_signsum_args *args, const float *source, const uint32_t *word,        \
-                            float *out) {                                                                  \
-        const size_t block_words = args->block_stride_bytes / sizeof *word;                                \
-        const ptrdiff_t stride = args->source_stride;                                                      \
-        const __m256i sign_bit = _mm256_set1_epi32(INT32_MIN);                                             \
-        const __m256 one = opaque_one();                                                                   \
-        __m256 sums[PIXELS][VECTORS];                                                                      \
-        UNROLL                                                                                             \
-        for (int p = 0; p < PIXELS; p++)                                                                   \
-            UNROLL                                                                                         \
-            for (int v = 0; v < VECTORS; v++) sums[p][v] = _mm256_setzero_ps();                            \
-        for (size_t row = 0; row < args->rows; row++) {                                                    \
-            const float *table = source + args->row_offset[row];                                           \
-            size_t left = args->groups;                                                                    \
-            for (; left >= 8; left -= 8, word += SIGN_LANES) {                                             \
-                UNROLL                                                                                     \
-                for (int group = 0; group < 8; group++)                                                    \
-                    SIGNSUM_GROUP(PIXELS, VECTORS, _mm256_srli_epi32(words, GROUP * group),                \
-                                  _mm256_slli_epi32(words, 28 - GROUP * group))                            \
-            }                                                                                              \
-            if (!left) continue;                                                                           \
-            for (int shift = 0; left; left--, shift += GROUP)                                              \
-                SIGNSUM_GROUP(PIXELS, VECTORS, _mm256_srl_epi32(words, _mm_cvtsi32_si128(shift)),          \
-                              _mm256_sll_epi32(words, _mm_cvtsi32_si128(28 - shift)))                      \
-            word += SIGN_LANES;                                                                            \
-        }                                                                                                  \
-        UNROLL                                                                                             \
-        for (int p = 0; p < PIXELS; p++)                                                                   \
-            UNROLL                                                                                         \
-            for (int v = 0; v < VECTORS; v++) {                                                            \
-                float *at = out + (size_t)p * args->sums_stride + (size_t)v * FLOATS;                      \
-                if (args->accumulate) sums[p][v] = _mm256_add_ps(_mm256_loadu_ps(at), sums[p][v]);         \
-                _mm256_storeu_ps(at, sums[p][v]);                                                          \
-            }                                                                                              \
+#define SIGNSUM_TILE(NAME, PIXELS, VECTORS)                                                         \
+    static inline void NAME(const bc_signsum_args *args, const float *source, const uint32_t *word, \
+                            float *out) {                                                           \
+        const size_t block_words = args->block_stride_bytes / sizeof *word;                         \
+        const ptrdiff_t stride = args->source_stride;                                               \
+        const __m256i sign_bit = _mm256_set1_epi32(INT32_MIN);                                      \
+        const __m256 one = opaque_one();                                                            \
+        __m256 sums[PIXELS][VECTORS];                                                               \
+        UNROLL                                                                                      \
+        for (int p = 0; p < PIXELS; p++) {                                                          \
+            UNROLL                                                                                  \
+            for (int v = 0; v < VECTORS; v++) sums[p][v] = _mm256_setzero_ps();                     \
+        }                                                                                           \
+        for (size_t row = 0; row < args->rows; row++) {                                             \
+            const float *table = source + args->row_offset[row];                                    \
+            size_t left = args->groups;                                                             \
+            for (; left >= 8; left -= 8, word += SIGN_LANES) {                                      \
+                UNROLL                                                                              \
+                for (int group = 0; group < 8; group++)                                             \
+                    SIGNSUM_GROUP(PIXELS, VECTORS, _mm256_srli_epi32(words, GROUP *group),          \
+                                  _mm256_slli_epi32(words, 28 - GROUP * group))                     \
+            }                                                                                       \
+            if (!left) continue;                                                                    \
+            for (int shift = 0; left; left--, shift += GROUP)                                       \
+                SIGNSUM_GROUP(PIXELS, VECTORS, _mm256_srl_epi32(words, _mm_cvtsi32_si128(shift)),   \
+                              _mm256_sll_epi32(words, _mm_cvtsi32_si128(28 - shift)))               \
+            word += SIGN_LANES;                                                                     \
+        }                                                                                           \
+        UNROLL                                                                                      \
+        for (int p = 0; p < PIXELS; p++) {                                                          \
+            UNROLL                                                                                  \
+            for (int v = 0; v < VECTORS; v++) {                                                     \
+                float *at = out + (size_t)p * args->sums_stride + (size_t)v * FLOATS;               \
+                if (args->accumulate) sums[p][v] = _mm256_add_ps(_mm256_loadu_ps(at), sums[p][v]);  \
+                _mm256_storeu_ps(at, sums[p][v]);                                                   \
+            }                                                                                       \
+        }                                                                                           \
     }
 
 SIGNSUM_TILE(signsum_4x2, 4, 2)
@@ -561,7 +564,7 @@ static inline uint64_t nonnegative(floats x) {
 
 static void unpack_i8(const bc_unpack_args *args) {
     /* Each byte of a vector gets the byte of the word that holds its bit, then tests its bit. */
-    const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1,  //
+    const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, //
                                             2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
     const __m256i bit = _mm256_set1_epi64x((long long)UINT64_C(0x8040201008040201));
     const size_t words = (args->channels + 63) / 64;

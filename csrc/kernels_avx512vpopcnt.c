@@ -9,8 +9,9 @@
 #if defined(__x86_64__) || defined(_M_X64)
 
 #if defined(__clang__)
-#pragma clang attribute push( \
-    __attribute__((target("avx2,fma,f16c,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512bitalg"))), \
+#pragma clang attribute push(                                                                             \
+    __attribute__((                                                                                       \
+        target("avx2,fma,f16c,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512bitalg"))), \
     apply_to = function)
 #elif defined(__GNUC__)
 #pragma GCC push_options
@@ -47,7 +48,8 @@ static void widen_u8(const bc_widen_args *args) {
     for (size_t i = 0; i < args->count; i += 16) {
         const size_t left = args->count - i;
         const __mmask16 lanes = left < 16 ? first_lanes(left) : 0xffff;
-        const __m512 value = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, source + i)));
+        const __m512 value =
+            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, source + i)));
         _mm512_mask_storeu_ps(args->destination + i, lanes, _mm512_div_ps(value, full));
     }
 }
@@ -62,7 +64,9 @@ static inline __m512 load_terms(const float *source, const float *bias, const fl
 }
 
 /* Not below zero: +0, -0 and NaN too. */
-static inline uint64_t nonnegative(__m512 v) { return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NLT_UQ); }
+static inline uint64_t nonnegative(__m512 v) {
+    return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NLT_UQ);
+}
 
 /* One pixel in general: with terms or without, any number of channels. */
 static inline void pack_pixel(const float *source, const float *bias, const float *scale, size_t channels,
@@ -138,43 +142,45 @@ static inline __m512i low_halves(__m512i first, __m512i second) {
 }
 
 /* PIXELS x BLOCKS accumulators stay in registers; both must be literals, or the arrays spill. */
-#define XORPOP_TILE(NAME, PIXELS, BLOCKS) \
-    static inline void NAME(const bc_xorpop_args *args, const uint64_t *source, const uint64_t *weights, \
-                            int32_t *counts) { \
-        const size_t block_words = args->taps * args->words * BLOCK_FILTERS; \
-        const ptrdiff_t stride = args->source_stride; \
-        __m512i sums[PIXELS][BLOCKS]; \
-        UNROLL \
-        for (int p = 0; p < PIXELS; p++) \
-            UNROLL \
-            for (int b = 0; b < BLOCKS; b++) sums[p][b] = _mm512_setzero_si512(); \
-        for (size_t tap = 0; tap < args->taps; tap++) { \
-            const uint64_t *pixel = source + args->tap_offset[tap]; \
-            for (size_t k = 0; k < args->words; k++, pixel++, weights += BLOCK_FILTERS) { \
-                __m512i filters[BLOCKS]; \
-                UNROLL \
-                for (int b = 0; b < BLOCKS; b++) \
-                    filters[b] = _mm512_loadu_si512(weights + (size_t)b * block_words); \
-                UNROLL \
-                for (int p = 0; p < PIXELS; p++) { \
-                    const __m512i word = _mm512_set1_epi64((long long)pixel[p * stride]); \
-                    UNROLL \
-                    for (int b = 0; b < BLOCKS; b++) \
-                        sums[p][b] = _mm512_add_epi64( \
-                            sums[p][b], _mm512_popcnt_epi64(_mm512_xor_si512(filters[b], word))); \
-                } \
-            } \
-        } \
-        UNROLL \
-        for (int p = 0; p < PIXELS; p++) \
-            UNROLL \
-            for (int b = 0; b < BLOCKS; b += 2) { \
-                int32_t *at = counts + (size_t)p * args->counts_stride + (size_t)b * BLOCK_FILTERS; \
-                if (b + 1 < BLOCKS) \
+#define XORPOP_TILE(NAME, PIXELS, BLOCKS)                                                                 \
+    static inline void NAME(const bc_xorpop_args *args, const uint64_t *source, const uint64_t *weights,  \
+                            int32_t *counts) {                                                            \
+        const size_t block_words = args->taps * args->words * BLOCK_FILTERS;                              \
+        const ptrdiff_t stride = args->source_stride;                                                     \
+        __m512i sums[PIXELS][BLOCKS];                                                                     \
+        UNROLL                                                                                            \
+        for (int p = 0; p < PIXELS; p++) {                                                                \
+            UNROLL                                                                                        \
+            for (int b = 0; b < BLOCKS; b++) sums[p][b] = _mm512_setzero_si512();                         \
+        }                                                                                                 \
+        for (size_t tap = 0; tap < args->taps; tap++) {                                                   \
+            const uint64_t *pixel = source + args->tap_offset[tap];                                       \
+            for (size_t k = 0; k < args->words; k++, pixel++, weights += BLOCK_FILTERS) {                 \
+                __m512i filters[BLOCKS];                                                                  \
+                UNROLL                                                                                    \
+                for (int b = 0; b < BLOCKS; b++)                                                          \
+                    filters[b] = _mm512_loadu_si512(weights + (size_t)b * block_words);                   \
+                UNROLL                                                                                    \
+                for (int p = 0; p < PIXELS; p++) {                                                        \
+                    const __m512i word = _mm512_set1_epi64((long long)pixel[p * stride]);                 \
+                    UNROLL                                                                                \
+                    for (int b = 0; b < BLOCKS; b++)                                                      \
+                        sums[p][b] = _mm512_add_epi64(                                                    \
+                            sums[p][b], _mm512_popcnt_epi64(_mm512_xor_si512(filters[b], word)));         \
+                }                                                                                         \
+            }                                                                                             \
+        }                                                                                                 \
+        UNROLL                                                                                            \
+        for (int p = 0; p < PIXELS; p++) {                                                                \
+            UNROLL                                                                                        \
+            for (int b = 0; b < BLOCKS; b += 2) {                                                         \
+                int32_t *at = counts + (size_t)p * args->counts_stride + (size_t)b * BLOCK_FILTERS;       \
+                if (b + 1 < BLOCKS)                                                                       \
                     _mm512_storeu_si512(at, low_halves(sums[p][b], sums[p][b + 1 < BLOCKS ? b + 1 : b])); \
-                else \
-                    _mm256_storeu_si256((__m256i *)at, _mm512_cvtepi64_epi32(sums[p][b])); \
-            } \
+                else                                                                                      \
+                    _mm256_storeu_si256((__m256i *)at, _mm512_cvtepi64_epi32(sums[p][b]));                \
+            }                                                                                             \
+        }                                                                                                 \
     }
 
 XORPOP_TILE(xorpop_7x4, 7, 4)
@@ -267,57 +273,59 @@ static inline __m512 opaque_one(void) {
 }
 
 /* One group of 4 inputs; SHIFTED makes its bits the low ones of a vector of weight words. */
-#define SIGNSUM_GROUP(PIXELS, BLOCKS, SHIFTED)                                                             \
-    {                                                                                                      \
-        __m512 tables[PIXELS];                                                                             \
-        UNROLL                                                                                             \
-        for (int p = 0; p < PIXELS; p++) tables[p] = _mm512_loadu_ps(table + p * stride);                  \
-        UNROLL                                                                                             \
-        for (int b = 0; b < BLOCKS; b++) {                                                                 \
-            const __m512i words = _mm512_loadu_si512(word + (size_t)b * block_words);                      \
-            const __m512i bits = SHIFTED;                                                                  \
-            UNROLL                                                                                         \
-            for (int p = 0; p < PIXELS; p++)                                                               \
-                sums[p][b] = _mm512_fmadd_ps(_mm512_permutexvar_ps(bits, tables[p]), one, sums[p][b]);     \
-        }                                                                                                  \
-        table += TABLE;                                                                                    \
+#define SIGNSUM_GROUP(PIXELS, BLOCKS, SHIFTED)                                                         \
+    {                                                                                                  \
+        __m512 tables[PIXELS];                                                                         \
+        UNROLL                                                                                         \
+        for (int p = 0; p < PIXELS; p++) tables[p] = _mm512_loadu_ps(table + p * stride);              \
+        UNROLL                                                                                         \
+        for (int b = 0; b < BLOCKS; b++) {                                                             \
+            const __m512i words = _mm512_loadu_si512(word + (size_t)b * block_words);                  \
+            const __m512i bits = SHIFTED;                                                              \
+            UNROLL                                                                                     \
+            for (int p = 0; p < PIXELS; p++)                                                           \
+                sums[p][b] = _mm512_fmadd_ps(_mm512_permutexvar_ps(bits, tables[p]), one, sums[p][b]); \
+        }                                                                                              \
+        table += TABLE;                                                                                \
     }
 
-#define SIGNSUM_TILE(NAME, PIXELS, BLOCKS)                                                                 \
-    static inline void NAME(const bc_signsum_args *args, const float *source, const uint32_t *word,        \
-                            float *out) {                                                                  \
-        const size_t block_words = args->block_stride_bytes / sizeof *word;                                \
-        const ptrdiff_t stride = args->source_stride;                                                      \
-        const __m512 one = opaque_one();                                                                   \
-        __m512 sums[PIXELS][BLOCKS];                                                                       \
-        UNROLL                                                                                             \
-        for (int p = 0; p < PIXELS; p++)                                                                   \
-            UNROLL                                                                                         \
-            for (int b = 0; b < BLOCKS; b++) sums[p][b] = _mm512_setzero_ps();                             \
-        for (size_t row = 0; row < args->rows; row++) {                                                    \
-            const float *table = source + args->row_offset[row];                                           \
-            size_t left = args->groups;                                                                    \
-            for (; left >= 8; left -= 8, word += SIGN_LANES) {                                             \
-                UNROLL                                                                                     \
-                for (int group = 0; group < 8; group++)                                                    \
-                    SIGNSUM_GROUP(PIXELS, BLOCKS, _mm512_srli_epi32(words, (unsigned)(GROUP * group)))     \
-            }                                                                                              \
-            if (!left) continue;                                                                           \
-            __m512i shift = _mm512_setzero_si512();                                                        \
-            for (; left; left--) {                                                                         \
-                SIGNSUM_GROUP(PIXELS, BLOCKS, _mm512_srlv_epi32(words, shift))                             \
-                shift = _mm512_add_epi32(shift, _mm512_set1_epi32(GROUP));                                 \
-            }                                                                                              \
-            word += SIGN_LANES;                                                                            \
-        }                                                                                                  \
-        UNROLL                                                                                             \
-        for (int p = 0; p < PIXELS; p++)                                                                   \
-            UNROLL                                                                                         \
-            for (int b = 0; b < BLOCKS; b++) {                                                             \
-                float *at = out + (size_t)p * args->sums_stride + (size_t)b * SIGN_LANES;                  \
-                if (args->accumulate) sums[p][b] = _mm512_add_ps(_mm512_loadu_ps(at), sums[p][b]);         \
-                _mm512_storeu_ps(at, sums[p][b]);                                                          \
-            }                                                                                              \
+#define SIGNSUM_TILE(NAME, PIXELS, BLOCKS)                                                             \
+    static inline void NAME(const bc_signsum_args *args, const float *source, const uint32_t *word,    \
+                            float *out) {                                                              \
+        const size_t block_words = args->block_stride_bytes / sizeof *word;                            \
+        const ptrdiff_t stride = args->source_stride;                                                  \
+        const __m512 one = opaque_one();                                                               \
+        __m512 sums[PIXELS][BLOCKS];                                                                   \
+        UNROLL                                                                                         \
+        for (int p = 0; p < PIXELS; p++) {                                                             \
+            UNROLL                                                                                     \
+            for (int b = 0; b < BLOCKS; b++) sums[p][b] = _mm512_setzero_ps();                         \
+        }                                                                                              \
+        for (size_t row = 0; row < args->rows; row++) {                                                \
+            const float *table = source + args->row_offset[row];                                       \
+            size_t left = args->groups;                                                                \
+            for (; left >= 8; left -= 8, word += SIGN_LANES) {                                         \
+                UNROLL                                                                                 \
+                for (int group = 0; group < 8; group++)                                                \
+                    SIGNSUM_GROUP(PIXELS, BLOCKS, _mm512_srli_epi32(words, (unsigned)(GROUP * group))) \
+            }                                                                                          \
+            if (!left) continue;                                                                       \
+            __m512i shift = _mm512_setzero_si512();                                                    \
+            for (; left; left--) {                                                                     \
+                SIGNSUM_GROUP(PIXELS, BLOCKS, _mm512_srlv_epi32(words, shift))                         \
+                shift = _mm512_add_epi32(shift, _mm512_set1_epi32(GROUP));                             \
+            }                                                                                          \
+            word += SIGN_LANES;                                                                        \
+        }                                                                                              \
+        UNROLL                                                                                         \
+        for (int p = 0; p < PIXELS; p++) {                                                             \
+            UNROLL                                                                                     \
+            for (int b = 0; b < BLOCKS; b++) {                                                         \
+                float *at = out + (size_t)p * args->sums_stride + (size_t)b * SIGN_LANES;              \
+                if (args->accumulate) sums[p][b] = _mm512_add_ps(_mm512_loadu_ps(at), sums[p][b]);     \
+                _mm512_storeu_ps(at, sums[p][b]);                                                      \
+            }                                                                                          \
+        }                                                                                              \
     }
 
 SIGNSUM_TILE(signsum_3x8, 3, 8)

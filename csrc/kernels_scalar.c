@@ -153,8 +153,8 @@ static void signsum_weights(const bc_signsum_weights_args *args) {
     memset(out, 0, blocks * args->rows * words * SIGN_LANES * sizeof *out);
     for (size_t filter = 0; filter < args->filters; filter++)
         for (size_t row = 0; row < args->rows; row++) {
-            uint32_t *run_words = out + ((filter / SIGN_LANES * args->rows + row) * words) * SIGN_LANES +
-                                  filter % SIGN_LANES;
+            uint32_t *run_words =
+                out + ((filter / SIGN_LANES * args->rows + row) * words) * SIGN_LANES + filter % SIGN_LANES;
             for (size_t tap = 0; tap < args->width; tap++) {
                 const uint32_t *tap_words =
                     args->weights + ((filter * args->rows + row) * args->width + tap) * mps_words;
@@ -178,7 +178,9 @@ static void signsum_expand(const bc_signsum_expand_args *args) {
 }
 
 /* v where the bit is 1, -v where it is 0. */
-static inline float with_sign(float v, uint32_t bit) { return bc_bits_float(bc_float_bits(v) ^ (~bit << 31)); }
+static inline float with_sign(float v, uint32_t bit) {
+    return bc_bits_float(bc_float_bits(v) ^ (~bit << 31));
+}
 
 static void signsum(const bc_signsum_args *args) {
     for (size_t pixel = 0; pixel < args->pixels; pixel++)

@@ -91,8 +91,7 @@ static bc_status pack_weights(bc_layer *layer, const uint32_t *weights) {
     if (layer->joins_taps) {
         size_t words = layer->group_outputs;
         if (!bc_multiply(&words, layer->kernel_height) ||
-            !bc_multiply(&words, bc_divide_up(layer->tap_inputs, 32)) ||
-            !bc_multiply(&words, sizeof *joined))
+            !bc_multiply(&words, bc_divide_up(layer->tap_inputs, 32)) || !bc_multiply(&words, sizeof *joined))
             return BC_SIZE_OVERFLOW;
         joined = malloc(words);
         if (!joined) return BC_OUT_OF_MEMORY;
@@ -265,7 +264,8 @@ bc_status bc_fold_batch_normalization(size_t channels, const double *scale, cons
                                       const double *mean, const double *variance, const double *gamma,
                                       const double *beta, double epsilon, float *folded_scale,
                                       float *folded_bias) {
-    if (channels && (!scale || !bias || !mean || !variance || !gamma || !beta || !folded_scale || !folded_bias))
+    if (channels &&
+        (!scale || !bias || !mean || !variance || !gamma || !beta || !folded_scale || !folded_bias))
         return BC_INVALID_ARGUMENT;
     for (size_t c = 0; c < channels; c++) {
         const double inverse = gamma[c] / sqrt(variance[c] + epsilon);

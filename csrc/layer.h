@@ -22,8 +22,8 @@ struct bc_layer {
     /* Taps as sums see them. Narrow inputs would waste most of their words, so that where it saves words the taps of a kernel
      * row are joined into one, side by side without gaps; BINARY_WEIGHTS always joins them. */
     int joins_taps;
-    size_t sum_taps, tap_inputs; /* of one group */
-    size_t tap_words;            /* XNOR and AND: 64-bit words of tap_inputs; BINARY_WEIGHTS: 32-bit ones */
+    size_t sum_taps, tap_inputs;  /* of one group */
+    size_t tap_words;             /* XNOR and AND: 64-bit words of tap_inputs; BINARY_WEIGHTS: 32-bit ones */
     void *blocks, *blocks_memory; /* the first aligned to a cache line inside the second */
     float *scale, *bias, *a_terms /* PRELU only */;
     float *input_bias, *input_scale; /* [input_channels], or both NULL */

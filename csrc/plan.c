@@ -68,11 +68,11 @@ static bc_status check_config(const bc_layer *layer, const bc_plan_config *confi
 static bc_status make_slots(bc_plan *plan) {
     const bc_layer *layer = plan->layer;
     const bc_plan_config *config = &plan->config;
-    const bc_slots_config rows = {plan->out_height,   config->source.height, layer->kernel_height,
-                                  layer->dilation_y,  layer->stride_y,       config->offset_y,
-                                  config->edge_mode,  0};
-    const bc_slots_config columns = {plan->out_width,   config->source.width, layer->kernel_width,
-                                     layer->dilation_x, layer->stride_x,      config->offset_x,
+    const bc_slots_config rows = {
+        plan->out_height, config->source.height, layer->kernel_height, layer->dilation_y,
+        layer->stride_y,  config->offset_y,      config->edge_mode,    0};
+    const bc_slots_config columns = {plan->out_width,   config->source.width,      layer->kernel_width,
+                                     layer->dilation_x, layer->stride_x,           config->offset_x,
                                      config->edge_mode, !bc_layer_is_binary(layer)};
     const bc_status status = bc_slots_create(&rows, &plan->rows);
     return status == BC_OK ? bc_slots_create(&columns, &plan->columns) : status;
@@ -124,7 +124,8 @@ static bc_status copy_pack_terms(bc_plan *plan) {
     const size_t subpixels = plan->layer->subpixel_factor * plan->layer->subpixel_factor;
     const size_t channels = plan->layer->output_channels / subpixels;
     const float *from[] = {plan->config.pack_bias, plan->config.pack_scale};
-    plan->config.pack_bias = plan->config.pack_scale = NULL; /* so that failure frees nothing of the caller's */
+    plan->config.pack_bias = plan->config.pack_scale =
+        NULL; /* so that failure frees nothing of the caller's */
     float *copies[2];
     for (int i = 0; i < 2; i++) {
         copies[i] = calloc(channels + BC_SLACK, sizeof(float));
@@ -151,8 +152,8 @@ static void lay_out_window(bc_plan *plan) {
     const size_t group_floats = layer->kernels->signsum_group_floats;
     const size_t run = layer->tap_inputs;
     const size_t step = plan->columns.stride * layer->group_inputs;
-    plan->window_height = window_slots(
-        &plan->rows, bc_min(plan->tile_height * plan->window_tiles, plan->out_height));
+    plan->window_height =
+        window_slots(&plan->rows, bc_min(plan->tile_height * plan->window_tiles, plan->out_height));
     plan->window_width = window_slots(&plan->columns, plan->tile_width);
     plan->run_groups = bc_divide_up(run, GROUP);
     plan->shares_groups = run % GROUP == 0 && step % GROUP == 0;
@@ -203,9 +204,9 @@ static void lay_out_source(bc_plan *plan) {
     const size_t position_words = layer->groups * layer->tap_words;
     plan->slot_words = layer->groups * layer->slot_words;
     plan->source_row_words = positions * position_words;
-    plan->sum_steps = (bc_steps){(layer->joins_taps ? 1 : plan->columns.stride) * position_words,
-                                 plan->rows.stride * plan->source_row_words,
-                                 plan->rows.count * plan->source_row_words};
+    plan->sum_steps =
+        (bc_steps){(layer->joins_taps ? 1 : plan->columns.stride) * position_words,
+                   plan->rows.stride * plan->source_row_words, plan->rows.count * plan->source_row_words};
     plan->abs_steps = (bc_steps){plan->columns.stride, plan->rows.stride * plan->columns.count,
                                  plan->rows.count * plan->columns.count};
 }
@@ -232,8 +233,7 @@ static void choose_tiles(bc_plan *plan) {
 static int chunks_share_words(const bc_plan *plan) {
     const bc_layer *layer = plan->layer;
     if (plan->config.destination.format != BC_BITS) return 0;
-    const size_t channels =
-        layer->output_channels / (layer->subpixel_factor * layer->subpixel_factor);
+    const size_t channels = layer->output_channels / (layer->subpixel_factor * layer->subpixel_factor);
     const size_t chunk = plan->chunk_blocks * layer->block_filters;
     for (size_t group = 0; group < layer->groups; group++)
         for (size_t filter = 0; filter < layer->group_outputs; filter += chunk) {
@@ -313,7 +313,7 @@ static bc_status lay_out_workspace(bc_plan *plan) {
     const size_t abs_window =
         binary || !layer->beta_scaling ? 0 : plan->tile_images * plan->window_height * plan->window_width;
     const int staged = plan->config.source.format == BC_FLOAT16 || plan->config.source.format == BC_UNORM8;
-    plan->staging_floats = !staged                                 ? 0
+    plan->staging_floats = !staged                                  ? 0
                            : layer->input_channels > STAGING_FLOATS ? layer->input_channels
                                                                     : STAGING_FLOATS;
     bytes = 0;
@@ -418,7 +418,8 @@ void bc_plan_destroy(bc_plan *plan) {
 bc_tile bc_plan_tile(const bc_plan *plan, size_t index) {
     const size_t x = index % plan->tiles_x, rest = index / plan->tiles_x;
     const size_t y = rest % plan->tiles_y, image = rest / plan->tiles_y;
-    bc_tile tile = {.image = image * plan->tile_images, .y = y * plan->tile_height, .x = x * plan->tile_width};
+    bc_tile tile = {
+        .image = image * plan->tile_images, .y = y * plan->tile_height, .x = x * plan->tile_width};
     tile.images = bc_min(plan->tile_images, plan->config.images - tile.image);
     tile.height = bc_min(plan->tile_height, plan->out_height - tile.y);
     tile.width = bc_min(plan->tile_width, plan->out_width - tile.x);

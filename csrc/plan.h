@@ -23,7 +23,8 @@ typedef struct bc_steps {
  * has its own scratch. */
 typedef struct bc_workspace_layout {
     size_t abs_plane, shared_bytes;
-    size_t sums, pixel_base, beta, channel_base, staging, slot_row, window_row, window, abs_window, slice_bytes;
+    size_t sums, pixel_base, beta, channel_base, staging, slot_row, window_row, window, abs_window,
+        slice_bytes;
 } bc_workspace_layout;
 
 struct bc_plan {
@@ -34,11 +35,11 @@ struct bc_plan {
     int empty;                    /* nothing to write */
 
     /* XNOR and AND prepare the whole source once, BINARY_WEIGHTS a window at a time. */
-    size_t slot_words;       /* XNOR and AND: 64-bit words of all groups in one slot */
-    size_t source_row_words; /* XNOR and AND: of a prepared row, of its slots or of its joined taps */
-    bc_steps sum_steps;      /* in words of the prepared source, or floats of the window */
-    bc_steps abs_steps;      /* beta: in slots of the plane (or window) of mean |v| */
-    ptrdiff_t *tap_offset;   /* [sum_taps], as sum_steps */
+    size_t slot_words;          /* XNOR and AND: 64-bit words of all groups in one slot */
+    size_t source_row_words;    /* XNOR and AND: of a prepared row, of its slots or of its joined taps */
+    bc_steps sum_steps;         /* in words of the prepared source, or floats of the window */
+    bc_steps abs_steps;         /* beta: in slots of the plane (or window) of mean |v| */
+    ptrdiff_t *tap_offset;      /* [sum_taps], as sum_steps */
     ptrdiff_t *tap_offset_abs;  /* [kernel_height * kernel_width], as abs_steps */
     uint64_t *off_source_words; /* XNOR and AND: [slot_words] what off-source slots hold */
     float *off_source_values;   /* BINARY_WEIGHTS: [input_channels] */
@@ -56,11 +57,11 @@ struct bc_plan {
     size_t window_tiles; /* along y, prepared as one so that rows that they share are prepared once */
     size_t window_height, window_width; /* slots of that many tiles */
     int shares_groups;
-    size_t run_groups;        /* of one run */
-    size_t window_row_floats; /* expanded */
-    size_t chunk_blocks, group_chunks;     /* blocks of filters done at once */
-    size_t units;      /* tiles x chunks: what is shared out among slices */
-    size_t unit_chunk; /* slices are cut at multiples of this many units */
+    size_t run_groups;                 /* of one run */
+    size_t window_row_floats;          /* expanded */
+    size_t chunk_blocks, group_chunks; /* blocks of filters done at once */
+    size_t units;                      /* tiles x chunks: what is shared out among slices */
+    size_t unit_chunk;                 /* slices are cut at multiples of this many units */
 
     size_t staging_floats; /* for widening float16 and uint8 pixels */
     bc_workspace_layout layout;
@@ -70,9 +71,7 @@ static inline size_t bc_plan_tiles(const bc_plan *plan) {
     return plan->tiles_images * plan->tiles_y * plan->tiles_x;
 }
 
-static inline size_t bc_plan_chunks(const bc_plan *plan) {
-    return plan->layer->groups * plan->group_chunks;
-}
+static inline size_t bc_plan_chunks(const bc_plan *plan) { return plan->layer->groups * plan->group_chunks; }
 
 bc_tile bc_plan_tile(const bc_plan *plan, size_t index);
 

@@ -6,8 +6,8 @@
 
 /* Where the slots of one prepared row go. */
 typedef struct bc_prepared_row {
-    uint64_t *words;     /* XNOR and AND: all groups of a slot side by side */
-    float *values;       /* BINARY_WEIGHTS: the first group's slots; the next group begins group_stride later */
+    uint64_t *words; /* XNOR and AND: all groups of a slot side by side */
+    float *values;   /* BINARY_WEIGHTS: the first group's slots; the next group begins group_stride later */
     size_t group_stride;
     float *abs_mean; /* [slots] mean of |v| over all input channels, 0 off the source; or NULL */
 } bc_prepared_row;

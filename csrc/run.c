@@ -77,8 +77,7 @@ static void prepare_slice(void *context, size_t slice) {
     const bc_plan *plan = run->plan;
     const slice_scratch scratch = scratch_of(run, slice);
     const int joins_taps = plan->layer->joins_taps;
-    float *abs_plane =
-        plan->layer->beta_scaling ? (float *)(run->shared + plan->layout.abs_plane) : NULL;
+    float *abs_plane = plan->layer->beta_scaling ? (float *)(run->shared + plan->layout.abs_plane) : NULL;
     size_t begin, end;
     share(plan->config.images * plan->rows.count, slice, run->slices, &begin, &end);
     for (size_t row = begin; row < end; row++) {
@@ -117,8 +116,8 @@ static void expand_row(const bc_plan *plan, size_t row, size_t columns, size_t p
 static void prepare_window(const run *run, const bc_tile *tile, const slice_scratch *scratch) {
     const bc_plan *plan = run->plan;
     const size_t first_row = tile->y * plan->rows.stride, first_column = tile->x * plan->columns.stride;
-    const size_t rows = (tile->height - 1) * plan->rows.stride +
-                        (plan->rows.taps - 1) * plan->rows.dilation + 1;
+    const size_t rows =
+        (tile->height - 1) * plan->rows.stride + (plan->rows.taps - 1) * plan->rows.dilation + 1;
     const size_t columns = bc_min(plan->window_width, plan->columns.count - first_column);
     for (size_t image = 0; image < tile->images; image++)
         for (size_t row = 0; row < rows; row++) {
@@ -126,9 +125,8 @@ static void prepare_window(const run *run, const bc_tile *tile, const slice_scra
             const bc_prepared_row out = {
                 .values = scratch->window_row,
                 .group_stride = plan->window_width * plan->layer->group_inputs,
-                .abs_mean = plan->layer->beta_scaling
-                                ? scratch->abs_window + window_row * plan->window_width
-                                : NULL,
+                .abs_mean =
+                    plan->layer->beta_scaling ? scratch->abs_window + window_row * plan->window_width : NULL,
             };
             bc_prepare_row(plan, run->source, tile->image + image, first_row + row, first_column,
                            first_column + columns, &out, scratch->staging);
@@ -152,16 +150,17 @@ static size_t first_element(const bc_tile *tile, const bc_tile *origin, const bc
 }
 
 /* For each run of the walk: `at` its first element, `pixel` its first pixel in the tile. */
-#define FOR_RUNS(walk, at, pixel)                                                              \
-    for (size_t outer_ = 0; outer_ < (walk).loops[2].count; outer_++)                          \
-        for (size_t inner_ = 0, at, pixel;                                                     \
-             inner_ < (walk).loops[1].count &&                                                 \
+#define FOR_RUNS(walk, at, pixel)                                                                     \
+    for (size_t outer_ = 0; outer_ < (walk).loops[2].count; outer_++)                                 \
+        for (size_t inner_ = 0, at, pixel;                                                            \
+             inner_ < (walk).loops[1].count &&                                                        \
              (at = outer_ * (size_t)(walk).loops[2].stride + inner_ * (size_t)(walk).loops[1].stride, \
-              pixel = outer_ * (walk).loops[2].pixels + inner_ * (walk).loops[1].pixels, 1);   \
+             pixel = outer_ * (walk).loops[2].pixels + inner_ * (walk).loops[1].pixels, 1);           \
              inner_++)
 
 /* beta of each pixel of the tile. */
-static void sum_abs(const run *run, const bc_tile *tile, const bc_tile *origin, const slice_scratch *scratch) {
+static void sum_abs(const run *run, const bc_tile *tile, const bc_tile *origin,
+                    const slice_scratch *scratch) {
     const bc_plan *plan = run->plan;
     const bc_layer *layer = plan->layer;
     const size_t taps = layer->kernel_height * layer->kernel_width;
@@ -170,9 +169,9 @@ static void sum_abs(const run *run, const bc_tile *tile, const bc_tile *origin, 
                                                       : scratch->abs_window;
     abs_mean += first_element(tile, origin, &plan->abs_steps);
     FOR_RUNS(walk, at, pixel)
-    layer->kernels->window_sum(&(bc_window_sum_args){abs_mean + at, walk.loops[0].stride, plan->tap_offset_abs,
-                                                     taps, walk.loops[0].count, (float)taps,
-                                                     scratch->beta + pixel});
+    layer->kernels->window_sum(&(bc_window_sum_args){abs_mean + at, walk.loops[0].stride,
+                                                     plan->tap_offset_abs, taps, walk.loops[0].count,
+                                                     (float)taps, scratch->beta + pixel});
 }
 
 /* What the sums of one chunk's group read: its words, or floats, for the first pixel of the tile. */
@@ -190,9 +189,9 @@ static void count_source_bits(const run *run, const bc_tile *tile, const bc_tile
     const bc_walk walk = walk_of(tile, &plan->sum_steps);
     const uint64_t *words = first_words(run, tile, origin, group);
     FOR_RUNS(walk, at, pixel)
-    layer->kernels->window_popcount(&(bc_window_popcount_args){
-        words + at, walk.loops[0].stride, plan->tap_offset, layer->sum_taps, layer->tap_words,
-        walk.loops[0].count, scratch->pixel_base + pixel});
+    layer->kernels->window_popcount(
+        &(bc_window_popcount_args){words + at, walk.loops[0].stride, plan->tap_offset, layer->sum_taps,
+                                   layer->tap_words, walk.loops[0].count, scratch->pixel_base + pixel});
 }
 
 static void sum_bits(const run *run, const bc_tile *tile, const bc_tile *origin, const chunk *chunk,
@@ -227,8 +226,8 @@ static void sum_floats(const run *run, const bc_tile *tile, const bc_tile *origi
     const bc_layer *layer = plan->layer;
     const bc_walk walk = walk_of(tile, &plan->sum_steps);
     const size_t filters = chunk->blocks * layer->block_filters;
-    const float *window = scratch->window + chunk->group * window_plane(plan) +
-                          first_element(tile, origin, &plan->sum_steps);
+    const float *window =
+        scratch->window + chunk->group * window_plane(plan) + first_element(tile, origin, &plan->sum_steps);
     const size_t row_bytes = layer->block_bytes / layer->sum_taps;
     FOR_RUNS(walk, at, pixel)
     for (size_t row = 0; row < layer->sum_taps; row += SUMMED_ROWS)
@@ -238,7 +237,8 @@ static void sum_floats(const run *run, const bc_tile *tile, const bc_tile *origi
             .row_offset = plan->tap_offset + row,
             .rows = bc_min(SUMMED_ROWS, layer->sum_taps - row),
             .groups = plan->run_groups,
-            .weights = (const char *)layer->blocks + chunk->first_block * layer->block_bytes + row * row_bytes,
+            .weights =
+                (const char *)layer->blocks + chunk->first_block * layer->block_bytes + row * row_bytes,
             .block_stride_bytes = layer->block_bytes,
             .pixels = walk.loops[0].count,
             .blocks = chunk->blocks,
@@ -252,10 +252,10 @@ static void sum_floats(const run *run, const bc_tile *tile, const bc_tile *origi
 
 /* Output channels of a chunk that go to the same place of a destination block. */
 typedef struct segment {
-    size_t sub_y, sub_x;     /* sub-pixel */
+    size_t sub_y, sub_x;      /* sub-pixel */
     size_t channel, channels; /* of the destination, without its offset */
-    size_t first_filter;     /* in the layer's padded arrays */
-    size_t first_sum;        /* in the chunk's sums */
+    size_t first_filter;      /* in the layer's padded arrays */
+    size_t first_sum;         /* in the chunk's sums */
 } segment;
 
 static bc_epilogue_args epilogue_args(const bc_plan *plan, const segment *segment, const chunk *chunk,
@@ -310,7 +310,8 @@ static void finish_pixels(const run *run, bc_epilogue_args *args, const slice_sc
 }
 
 static int whole_window(const bc_layer *layer, bc_tap_range rows, bc_tap_range columns) {
-    return rows.end - rows.begin == layer->kernel_height && columns.end - columns.begin == layer->kernel_width;
+    return rows.end - rows.begin == layer->kernel_height &&
+           columns.end - columns.begin == layer->kernel_width;
 }
 
 /* channel_base for pixels whose window has taps off the source that EXCLUDE leaves out. Those read zeros, so each
@@ -370,9 +371,9 @@ static void finish_segment(const run *run, const bc_tile *tile, const chunk *chu
 
     bc_epilogue_args args = epilogue_args(plan, segment, chunk, scratch);
     if (!plan->excludes) {
-        const bc_walk walk = bc_flatten(
-            (bc_loop){width, stride, 1}, (bc_loop){height, row_stride, tile->width},
-            (bc_loop){tile->images, (ptrdiff_t)image_elements, tile->width * tile->height});
+        const bc_walk walk =
+            bc_flatten((bc_loop){width, stride, 1}, (bc_loop){height, row_stride, tile->width},
+                       (bc_loop){tile->images, (ptrdiff_t)image_elements, tile->width * tile->height});
         FOR_RUNS(walk, element, pixel)
         finish_pixels(run, &args, scratch, pixel, walk.loops[0].count, first + element, walk.loops[0].stride);
         return;

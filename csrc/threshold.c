@@ -13,9 +13,12 @@ typedef struct filter_terms {
 
 static float slope_of(const bc_layer *layer, size_t filter) {
     switch (layer->neuron.type) {
-        case BC_NEURON_RELU: return layer->neuron.a;
-        case BC_NEURON_PRELU: return layer->a_terms[filter];
-        default: return 1.0f;
+        case BC_NEURON_RELU:
+            return layer->neuron.a;
+        case BC_NEURON_PRELU:
+            return layer->a_terms[filter];
+        default:
+            return 1.0f;
     }
 }
 

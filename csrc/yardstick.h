@@ -16,12 +16,10 @@
  * 0 where this compiler was not told how. Registers are added, as some processors add constants while renaming. */
 static inline size_t bc_spin(size_t additions) {
 #ifdef BC_YARDSTICK_ADD
-#define BC_ADD_4(x, one)                              \
-    __asm__ volatile(BC_YARDSTICK_ADD "\n\t"          \
-                     BC_YARDSTICK_ADD "\n\t"          \
-                     BC_YARDSTICK_ADD "\n\t"          \
-                     BC_YARDSTICK_ADD                 \
-                     : "+r"(x)                        \
+#define BC_ADD_4(x, one)                                                              \
+    __asm__ volatile(BC_YARDSTICK_ADD "\n\t" BC_YARDSTICK_ADD "\n\t" BC_YARDSTICK_ADD \
+                                      "\n\t" BC_YARDSTICK_ADD                         \
+                     : "+r"(x)                                                        \
                      : "r"(one))
     uint64_t x = 0, one = 1;
     const size_t rounds = additions / 32;
@@ -46,7 +44,8 @@ static inline size_t bc_spin(size_t additions) {
 /* Reads whole blocks of 64 words, as fast as loads of `vector_bytes` go, and combines them in a word that depends on all. */
 
 #if defined(__GNUC__) && defined(__x86_64__)
-__attribute__((target("avx512f"))) static inline uint64_t bc_read_avx512(const uint64_t *words, size_t blocks) {
+__attribute__((target("avx512f"))) static inline uint64_t bc_read_avx512(const uint64_t *words,
+                                                                         size_t blocks) {
     __m512i sum[8];
     for (int j = 0; j < 8; j++) sum[j] = _mm512_setzero_si512();
     for (size_t i = 0; i < blocks; i++) {

@@ -36,10 +36,10 @@ extern "C" {
 typedef enum bc_status {
     BC_OK = 0,
     BC_INVALID_ARGUMENT = 1,
-    BC_SIZE_OVERFLOW = 2,       /* a product of sizes does not fit, or an accumulator could overflow */
+    BC_SIZE_OVERFLOW = 2, /* a product of sizes does not fit, or an accumulator could overflow */
     BC_OUT_OF_MEMORY = 3,
     BC_WORKSPACE_TOO_SMALL = 4,
-    BC_UNKNOWN_ISA = 5,         /* BINCONV_ISA names none, or one that this machine lacks */
+    BC_UNKNOWN_ISA = 5, /* BINCONV_ISA names none, or one that this machine lacks */
 } bc_status;
 
 /* A sentence in English; never NULL. */
@@ -118,9 +118,9 @@ typedef struct bc_layer_config {
     /* [output_channels][kernel_height][kernel_width][ceil(input_channels / groups / 32)], channel 32k+b is
      * bit b of word k; bits past the last channel are ignored. */
     const uint32_t *weights;
-    size_t weights_words;     /* how many there are, checked against the sizes above */
-    const float *scale, *bias;              /* [output_channels], or NULL for 1 and 0 */
-    const float *input_bias, *input_scale;  /* [input_channels], or NULL for 0 and 1 */
+    size_t weights_words;                  /* how many there are, checked against the sizes above */
+    const float *scale, *bias;             /* [output_channels], or NULL for 1 and 0 */
+    const float *input_bias, *input_scale; /* [input_channels], or NULL for 0 and 1 */
 } bc_layer_config;
 
 typedef struct bc_layer bc_layer;
@@ -132,9 +132,9 @@ BC_API void bc_layer_destroy(bc_layer *layer);
 /* Folds batch normalisation into scale and bias in float64, rounded once:
  * I = gamma / sqrt(variance + epsilon), scale' = scale * I, bias' = bias * I + beta - I * mean. */
 BC_API bc_status bc_fold_batch_normalization(size_t channels, const double *scale, const double *bias,
-                                             const double *mean, const double *variance,
-                                             const double *gamma, const double *beta, double epsilon,
-                                             float *folded_scale, float *folded_bias);
+                                             const double *mean, const double *variance, const double *gamma,
+                                             const double *beta, double epsilon, float *folded_scale,
+                                             float *folded_bias);
 
 /* ---- Geometry ------------------------------------------------------------------------------------- */
 
@@ -176,11 +176,11 @@ typedef struct bc_image {
 typedef struct bc_plan_config {
     bc_image source, destination;
     size_t source_channel_offset, destination_channel_offset;
-    size_t images;                         /* how many to compute, from these two on */
+    size_t images; /* how many to compute, from these two on */
     size_t source_first_image, destination_first_image;
     /* Destination pixels to write, inside the destination. */
     size_t clip_y, clip_x, clip_height, clip_width;
-    int64_t offset_y, offset_x;            /* MPS's offset, in source pixels */
+    int64_t offset_y, offset_x; /* MPS's offset, in source pixels */
     bc_edge_mode edge_mode;
     float edge_constant;
     /* BC_BITS destinations: what is packed is (out + pack_bias) * pack_scale; both or neither,
@@ -204,8 +204,7 @@ BC_API size_t bc_plan_workspace_bytes(const bc_plan *plan, size_t threads);
  * order, on any threads, and return when all have returned. NULL: the library's own threads. */
 typedef struct bc_parallel {
     size_t threads;
-    void (*parallel_for)(void *user, size_t count, void (*slice)(void *context, size_t index),
-                         void *context);
+    void (*parallel_for)(void *user, size_t count, void (*slice)(void *context, size_t index), void *context);
     void *user;
 } bc_parallel;
 
