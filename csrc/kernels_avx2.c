@@ -154,15 +154,15 @@ enum {
 #define ROW(a, b)                                                                                         \
     {ENTRY(a, b, 0),  ENTRY(a, b, 1),  ENTRY(a, b, 2),  ENTRY(a, b, 3), ENTRY(a, b, 4),  ENTRY(a, b, 5),  \
      ENTRY(a, b, 6),  ENTRY(a, b, 7),  ENTRY(a, b, 8),  ENTRY(a, b, 9), ENTRY(a, b, 10), ENTRY(a, b, 11), \
-     ENTRY(a, b, 12), ENTRY(a, b, 13), ENTRY(a, b, 14), ENTRY(a, b, 15)},
-#define ROWS(b)                                                                                           \
-    ROW(0, b)                                                                                             \
-    ROW(1, b)                                                                                             \
-    ROW(2, b) ROW(3, b) ROW(4, b) ROW(5, b) ROW(6, b) ROW(7, b) ROW(8, b) ROW(9, b) ROW(10, b) ROW(11, b) \
-        ROW(12, b) ROW(13, b) ROW(14, b) ROW(15, b)
+     ENTRY(a, b, 12), ENTRY(a, b, 13), ENTRY(a, b, 14), ENTRY(a, b, 15)}
+#define ROWS(b)                                                                                        \
+    ROW(0, b), ROW(1, b), ROW(2, b), ROW(3, b), ROW(4, b), ROW(5, b), ROW(6, b), ROW(7, b), ROW(8, b), \
+        ROW(9, b), ROW(10, b), ROW(11, b), ROW(12, b), ROW(13, b), ROW(14, b), ROW(15, b)
 
-static const uint8_t count_rows[256][16] = {ROWS(0) ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(
-    7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12) ROWS(13) ROWS(14) ROWS(15)};
+static const uint8_t count_rows[256][16] = {
+    ROWS(0), ROWS(1), ROWS(2),  ROWS(3),  ROWS(4),  ROWS(5),  ROWS(6),  ROWS(7),
+    ROWS(8), ROWS(9), ROWS(10), ROWS(11), ROWS(12), ROWS(13), ROWS(14), ROWS(15),
+};
 
 /* Even groups are the low nibbles of a word's bytes and come first, odd groups the high ones. */
 static void xorpop_weights(const bc_xorpop_weights_args *args) {
