@@ -41,7 +41,7 @@
 #define ADD_IN_ORDER(sum) (void)0
 #endif
 
-/* ---- The table: row a + 16 b, for bits a and b of two pixels, is {h(a, w) + 16 h(b, w), w = 0 ... 15} ------ */
+/* ---- The table: row a + 16 b, for bits a and b of two pixels, is {h(a, w) + 16 h(b, w), w = 0 ... 15} ----- */
 
 /* Byte w of a constant: bit i of w, for w from 0 to 7; its parity. */
 #define ONES UINT64_C(0x0101010101010101)
@@ -103,7 +103,7 @@ enum {
     WORDS_BEFORE_OVERFLOW = 7, /* a byte gains up to 32 a word */
     WORD_COUNTS =
         64 + STEPS, /* what 16 bits must hold for each word: twice the sum of h, and the sum of p(a) */
-    PARTS_BEFORE_OVERFLOW = 65535 / (WORDS_BEFORE_OVERFLOW * WORD_COUNTS),
+    PARTS_BEFORE_OVERFLOW = 65535 / (WORDS_BEFORE_OVERFLOW * WORD_COUNTS) - 1, /* and the rest */
 };
 
 /* Where a tile reads and writes. */
@@ -113,14 +113,16 @@ typedef struct tile {
     const uint8_t *weights;
     int32_t *counts;
     int32_t start[BLOCKS][FILTERS]; /* less the sums of p(w) */
-    size_t tap, word;               /* the next one of the pixels */
 } tile;
 
-/* What a few words of the pixels look up: for each word and pair, STEPS row numbers. And the sums of p(a). */
-typedef struct row_numbers {
-    uint64_t of[WORDS_BEFORE_OVERFLOW][PAIRS][2];
-    uint64_t parities[2 * PAIRS];
-} row_numbers;
+/* What a tile has counted so far. Byte sums and parities stay in registers. */
+typedef struct tile_sums {
+    uint8x16_t both[PAIRS][BLOCKS];   /* the first pixel's plus 16 times the second's, modulo 256 */
+    uint8x16_t second[PAIRS][BLOCKS]; /* the second's alone */
+    uint64_t parities[PAIRS];         /* in each 4 bits, how often p(a) was 1 there; pixels take turns */
+    uint64_t total_parities[2 * PAIRS];
+    uint16_t total[BLOCKS][2 * PAIRS][FILTERS];
+} tile_sums;
 
 /* The parity of each 4 bits, in the lowest of them. */
 static inline uint64_t nibble_parities(uint64_t word) {
@@ -129,47 +131,33 @@ static inline uint64_t nibble_parities(uint64_t word) {
     return word & UINT64_C(0x1111111111111111);
 }
 
-static inline uint64_t add_nibbles(uint64_t nibbles) {
-    const uint64_t low = UINT64_C(0x0f0f0f0f0f0f0f0f);
-    return ((nibbles & low) + (nibbles >> 4 & low)) * ONES >> 56;
+static inline uint64_t add_low_nibbles(uint64_t nibbles) {
+    return (nibbles & UINT64_C(0x0f0f0f0f0f0f0f0f)) * ONES >> 56;
 }
 
-/* Fills in the rows for the tile's next words and returns for how many. The second pixel of a pair lies
- * `apart` from the first. */
-BC_FORCE_INLINE size_t find_rows(tile *tile, row_numbers *rows, ptrdiff_t apart, const int pairs) {
-    const uint64_t low = UINT64_C(0x0f0f0f0f0f0f0f0f);
-    const bc_xorpop_args *args = tile->args;
-    uint64_t parities[2 * PAIRS] = {0};
-    size_t count = 0;
-    for (; tile->tap < args->taps && count < WORDS_BEFORE_OVERFLOW; count++) {
-        const uint64_t *word = tile->source + args->tap_offset[tile->tap] + (ptrdiff_t)tile->word;
-        UNROLL
-        for (int p = 0; p < pairs; p++) {
-            const uint64_t a = word[2 * p * apart], b = word[(2 * p + 1) * apart];
-            rows->of[count][p][0] = (a & low) | (b & low) << 4;
-            rows->of[count][p][1] = (a >> 4 & low) | (b & ~low);
-            parities[2 * p] += nibble_parities(a);
-            parities[2 * p + 1] += nibble_parities(b);
-        }
-        if (++tile->word == args->words) {
-            tile->word = 0;
-            tile->tap++;
-        }
-    }
-    UNROLL
-    for (int p = 0; p < 2 * pairs; p++) rows->parities[p] += add_nibbles(parities[p]);
-    return count;
+/* The numbers of the 16 rows that a pair's word looks up, as bytes: for bits 0-3 of its bytes, then bits 4-7.
+ */
+static inline void find_rows(uint64_t rows[2], uint64_t a, uint64_t b) {
+    const uint64_t swapped = (b ^ a >> 4) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+    rows[0] = a ^ swapped << 4;
+    rows[1] = b ^ swapped;
 }
 
-/* Adds a word's numbers to sums in bytes: of both pixels, the first's plus 16 times the second's, modulo 256;
- * and of the second alone. What is looked up is added in groups of 5 or 6 before the two are told apart: at
- * most 12 in 4 bits. */
-BC_FORCE_INLINE void add_word(uint8x16_t both[PAIRS][BLOCKS], uint8x16_t second[PAIRS][BLOCKS],
-                              uint64_t rows[PAIRS][2], const uint8_t *weights, size_t block_bytes,
-                              const int pairs, const int blocks) {
-    uint8x16_t group[PAIRS][BLOCKS];
+/* `word` is the first pixel's; every next one lies `apart`. */
+BC_FORCE_INLINE void find_tile_rows(uint64_t rows[PAIRS][2], const uint64_t *word, ptrdiff_t apart,
+                                    const int pairs) {
     UNROLL
-    for (int step = 0; step < STEPS; step++) {
+    for (int p = 0; p < pairs; p++) find_rows(rows[p], word[2 * p * apart], word[(2 * p + 1) * apart]);
+}
+
+/* Adds what half of a word's rows hold for the filters. It is added in groups of 5 or 6 steps before the two
+ * pixels are told apart: at most 12 in 4 bits. */
+BC_FORCE_INLINE void add_half(tile_sums *sums, uint8x16_t group[PAIRS][BLOCKS], uint64_t rows[PAIRS][2],
+                              const uint8_t *weights, size_t block_bytes, const int half, const int pairs,
+                              const int blocks) {
+    UNROLL
+    for (int i = 0; i < STEPS / 2; i++) {
+        const int step = half * (STEPS / 2) + i;
         const int first_of_group = step == 0 || step == 5 || step == 10;
         const int last_of_group = step == 4 || step == 9 || step == STEPS - 1;
         uint8x16_t filters[BLOCKS];
@@ -179,15 +167,15 @@ BC_FORCE_INLINE void add_word(uint8x16_t both[PAIRS][BLOCKS], uint8x16_t second[
         UNROLL
         for (int p = 0; p < pairs; p++) {
             uint8x16_t row;
-            LOAD_ROW(row, table, rows[p][step / 8] >> step % 8 * 8 & 255);
+            LOAD_ROW(row, table, rows[p][half] >> i * 8 & 255);
             UNROLL
             for (int b = 0; b < blocks; b++) {
                 const uint8x16_t found = vqtbl1q_u8(row, filters[b]);
                 group[p][b] = first_of_group ? found : vaddq_u8(group[p][b], found);
                 ADD_IN_ORDER(group[p][b]);
                 if (!last_of_group) continue;
-                both[p][b] = vaddq_u8(both[p][b], group[p][b]);
-                second[p][b] = vsraq_n_u8(second[p][b], group[p][b], 4);
+                sums->both[p][b] = vaddq_u8(sums->both[p][b], group[p][b]);
+                sums->second[p][b] = vsraq_n_u8(sums->second[p][b], group[p][b], 4);
             }
         }
     }
@@ -196,6 +184,23 @@ BC_FORCE_INLINE void add_word(uint8x16_t both[PAIRS][BLOCKS], uint8x16_t second[
 static inline void add_bytes(uint16_t *sums, uint8x16_t bytes) {
     vst1q_u16(sums, vaddw_u8(vld1q_u16(sums), vget_low_u8(bytes)));
     vst1q_u16(sums + 8, vaddw_high_u8(vld1q_u16(sums + 8), bytes));
+}
+
+/* Moves byte sums to the totals. */
+BC_FORCE_INLINE void flush_bytes(tile_sums *sums, const int pairs, const int blocks) {
+    UNROLL
+    for (int p = 0; p < pairs; p++) {
+        sums->total_parities[2 * p] += add_low_nibbles(sums->parities[p]);
+        sums->total_parities[2 * p + 1] += add_low_nibbles(sums->parities[p] >> 4);
+        sums->parities[p] = 0;
+        UNROLL
+        for (int b = 0; b < blocks; b++) {
+            const uint8x16_t second = sums->second[p][b];
+            add_bytes(sums->total[b][2 * p], vsubq_u8(sums->both[p][b], vshlq_n_u8(second, 4)));
+            add_bytes(sums->total[b][2 * p + 1], second);
+            sums->both[p][b] = sums->second[p][b] = vdupq_n_u8(0);
+        }
+    }
 }
 
 /* counts = before + 2 * sums + parities. */
@@ -212,81 +217,121 @@ static inline void finish_counts(int32_t *counts, const int32_t *before, const u
     }
 }
 
-/* As many words as 16 bits hold the sums of; returns whether there are more. */
-BC_FORCE_INLINE int run_parts(tile *tile, const int pixels, const int pairs, const int blocks, int first) {
-    const size_t block_bytes = tile->args->taps * tile->args->words * WORD_BYTES;
-    const ptrdiff_t apart = pixels == 1 ? 0 : tile->args->source_stride;
-    row_numbers rows = {.parities = {0}};
-    uint16_t sums[BLOCKS][2 * PAIRS][FILTERS] = {0};
-    for (int part = 0; part < PARTS_BEFORE_OVERFLOW && tile->tap < tile->args->taps; part++) {
-        uint8x16_t both[PAIRS][BLOCKS], second[PAIRS][BLOCKS];
-        UNROLL
-        for (int p = 0; p < pairs; p++) UNROLL
-        for (int b = 0; b < blocks; b++) both[p][b] = second[p][b] = vdupq_n_u8(0);
-        const size_t words = find_rows(tile, &rows, apart, pairs);
-        for (size_t k = 0; k < words; k++, tile->weights += WORD_BYTES)
-            add_word(both, second, rows.of[k], tile->weights, block_bytes, pairs, blocks);
-        UNROLL
-        for (int p = 0; p < pairs; p++) UNROLL
-        for (int b = 0; b < blocks; b++) {
-            add_bytes(sums[b][2 * p], vsubq_u8(both[p][b], vshlq_n_u8(second[p][b], 4)));
-            if (pixels > 1) add_bytes(sums[b][2 * p + 1], second[p][b]);
-        }
-    }
+/* Moves the totals to counts; `before` is what these held. */
+BC_FORCE_INLINE void flush_totals(const tile *tile, tile_sums *sums, int first, const int pixels,
+                                  const int blocks) {
     UNROLL
     for (int p = 0; p < pixels; p++) UNROLL
     for (int b = 0; b < blocks; b++) {
         int32_t *counts = tile->counts + (size_t)p * tile->args->counts_stride + (size_t)b * FILTERS;
-        finish_counts(counts, first ? tile->start[b] : counts, sums[b][p], rows.parities[p]);
+        finish_counts(counts, first ? tile->start[b] : counts, sums->total[b][p], sums->total_parities[p]);
     }
-    return tile->tap < tile->args->taps;
+    memset(sums->total, 0, sizeof sums->total);
+    memset(sums->total_parities, 0, sizeof sums->total_parities);
 }
 
-/* `pairs` of pixels x `blocks`, both constants. `pixels` is 1 for a pair of which the second does not count.
+/* `pairs` of pixels x `blocks`, all constants. `pixels` is 1 for a pair of which the second does not count.
  */
-#define RUN_TILE(PIXELS, PAIRS, BLOCKS)                                                \
-    static void run_tile_##PIXELS##x##BLOCKS(tile *tile) {                             \
-        for (int first = 1; run_parts(tile, PIXELS, PAIRS, BLOCKS, first);) first = 0; \
+BC_FORCE_INLINE void run_tile(const tile *tile, const int pixels, const int pairs, const int blocks) {
+    const bc_xorpop_args *args = tile->args;
+    const size_t block_bytes = args->taps * args->words * WORD_BYTES;
+    const ptrdiff_t apart = pixels == 1 ? 0 : args->source_stride;
+    const uint8_t *weights = tile->weights;
+    tile_sums sums;
+    UNROLL
+    for (int p = 0; p < pairs; p++) {
+        sums.parities[p] = 0;
+        UNROLL
+        for (int b = 0; b < blocks; b++) sums.both[p][b] = sums.second[p][b] = vdupq_n_u8(0);
     }
+    memset(sums.total, 0, sizeof sums.total);
+    memset(sums.total_parities, 0, sizeof sums.total_parities);
+    int first = 1, words_left = WORDS_BEFORE_OVERFLOW, parts_left = PARTS_BEFORE_OVERFLOW;
+    uint64_t rows[PAIRS][2];
+    size_t tap = 0, k = 0, left = args->taps * args->words;
+    const uint64_t *word = left ? tile->source + args->tap_offset[0] : NULL;
+    if (left) find_tile_rows(rows, word, apart, pairs);
+    for (; left; left--, weights += WORD_BYTES) {
+        uint8x16_t group[PAIRS][BLOCKS];
+        uint64_t next_rows[PAIRS][2];
+        add_half(&sums, group, rows, weights, block_bytes, 0, pairs, blocks);
+        /* The next word's rows are found halfway, so that look-ups need not wait for them; after the last
+         * word, its own again. */
+        if (left > 1) {
+            word++;
+            if (++k == args->words) {
+                k = 0;
+                word = tile->source + args->tap_offset[++tap];
+            }
+        }
+        find_tile_rows(next_rows, word, apart, pairs);
+        add_half(&sums, group, rows, weights, block_bytes, 1, pairs, blocks);
+        UNROLL
+        for (int p = 0; p < pairs; p++) {
+            sums.parities[p] += nibble_parities(rows[p][0]) + nibble_parities(rows[p][1]);
+            rows[p][0] = next_rows[p][0];
+            rows[p][1] = next_rows[p][1];
+        }
+        if (--words_left) continue;
+        words_left = WORDS_BEFORE_OVERFLOW;
+        flush_bytes(&sums, pairs, blocks);
+        if (--parts_left) continue;
+        parts_left = PARTS_BEFORE_OVERFLOW;
+        flush_totals(tile, &sums, first, pixels, blocks);
+        first = 0;
+    }
+    flush_bytes(&sums, pairs, blocks);
+    flush_totals(tile, &sums, first, pixels, blocks);
+}
+
+#define RUN_TILE(PIXELS, PAIRS, BLOCKS) \
+    static void run_tile_##PIXELS##x##BLOCKS(const tile *tile) { run_tile(tile, PIXELS, PAIRS, BLOCKS); }
 RUN_TILE(6, 3, 2)
+RUN_TILE(4, 2, 2)
 RUN_TILE(2, 1, 2)
 RUN_TILE(1, 1, 2)
 RUN_TILE(6, 3, 1)
+RUN_TILE(4, 2, 1)
 RUN_TILE(2, 1, 1)
 RUN_TILE(1, 1, 1)
 
-typedef struct tile_size {
-    size_t pixels;
-    void (*run)(tile *tile);
-} tile_size;
+/* How many of the pixels that are left a tile takes: 8 are better taken as 4 and 4 than as 6 and 2. */
+static size_t tile_pixels(size_t left) {
+    if (left >= 6 && left != 8) return 6;
+    return left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
 
 /* The sums of p(w), negated. */
 static void sum_parities(const bc_xorpop_args *args, const uint8_t *weights, int32_t *start) {
-    memset(start, 0, FILTERS * sizeof *start);
-    for (size_t word = 0; word < args->taps * args->words; word++) {
-        const uint8_t *parities = weights + word * WORD_BYTES + STEPS * FILTERS;
-        for (size_t lane = 0; lane < FILTERS; lane++) start[lane] -= parities[lane];
+    int32x4_t sums[FILTERS / 4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
+    for (size_t left = args->taps * args->words; left; left--, weights += WORD_BYTES) {
+        const uint8x16_t bytes = vld1q_u8(weights + STEPS * FILTERS);
+        const int16x8_t low = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes)));
+        const int16x8_t high = vreinterpretq_s16_u16(vmovl_high_u8(bytes));
+        sums[0] = vsubw_s16(sums[0], vget_low_s16(low));
+        sums[1] = vsubw_high_s16(sums[1], low);
+        sums[2] = vsubw_s16(sums[2], vget_low_s16(high));
+        sums[3] = vsubw_high_s16(sums[3], high);
     }
+    for (size_t i = 0; i < FILTERS / 4; i++) vst1q_s32(start + 4 * i, sums[i]);
 }
 
 static void xorpop(const bc_xorpop_args *args) {
-    static const tile_size by_two[] = {{6, run_tile_6x2}, {2, run_tile_2x2}, {1, run_tile_1x2}};
-    static const tile_size by_one[] = {{6, run_tile_6x1}, {2, run_tile_2x1}, {1, run_tile_1x1}};
+    static void (*const run[BLOCKS][7])(const tile *) = {
+        {[6] = run_tile_6x1, [4] = run_tile_4x1, [2] = run_tile_2x1, [1] = run_tile_1x1},
+        {[6] = run_tile_6x2, [4] = run_tile_4x2, [2] = run_tile_2x2, [1] = run_tile_1x2},
+    };
     const size_t block_bytes = args->taps * args->words * WORD_BYTES;
     for (size_t block = 0, blocks; block < args->blocks; block += blocks) {
         blocks = args->blocks - block >= BLOCKS ? BLOCKS : 1;
-        const tile_size *size = blocks == BLOCKS ? by_two : by_one;
         const uint8_t *weights = (const uint8_t *)args->weights + block * block_bytes;
-        tile tile = {.args = args};
+        tile tile = {.args = args, .weights = weights};
         for (size_t b = 0; b < blocks; b++) sum_parities(args, weights + b * block_bytes, tile.start[b]);
-        for (size_t pixel = 0; pixel < args->pixels; pixel += size->pixels) {
-            while (size->pixels > args->pixels - pixel) size++;
+        for (size_t pixel = 0, pixels; pixel < args->pixels; pixel += pixels) {
+            pixels = tile_pixels(args->pixels - pixel);
             tile.source = args->source + (ptrdiff_t)pixel * args->source_stride;
-            tile.weights = weights;
             tile.counts = args->counts + pixel * args->counts_stride + block * FILTERS;
-            tile.tap = args->words ? 0 : args->taps;
-            tile.word = 0;
-            size->run(&tile);
+            run[blocks - 1][pixels](&tile);
         }
     }
 }

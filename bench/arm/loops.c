@@ -10,7 +10,7 @@
 
 #include "dispatch.h"
 
-enum { PIXELS = 24, FILTERS = 32, MOST_WORDS = 8 * 9, MOST_INPUTS = 64 * MOST_WORDS };
+enum { PIXELS = 48 /* whole tiles of every kernel */, FILTERS = 32, MOST_WORDS = 8 * 9, MOST_INPUTS = 64 * MOST_WORDS };
 
 static uint64_t words[PIXELS * 2 * MOST_WORDS];
 static float floats[PIXELS * 2 * MOST_INPUTS], sums[PIXELS * FILTERS + BC_SLACK], terms[BC_SLACK * 4];

@@ -1,9 +1,10 @@
 """Counts the instructions that the Arm kernels execute, and predicts how fast they run.
 
-There is no Arm machine behind these figures.  One call of a kernel is run under qemu, which logs every
-block of instructions that it executes; the count is exact and the same every time.  The instructions of
-that call, in the order in which they ran, then go through llvm-mca's models of processors.  The models
-know no caches and predict every branch, so that what they say is an upper bound.
+There is no Arm machine behind these figures.  One call of a kernel is run under qemu, which logs
+every block of instructions that it executes; the count is exact and the same every time.  The
+instructions of that call, in the order in which they ran, then go through llvm-mca's models of
+processors, and so does one turn of its innermost loop, over and over.  The models know no caches
+and predict every branch, so that what they say is an upper bound.
 
     python bench/arm/predict.py                 needs aarch64-linux-gnu-gcc, qemu-user-static, llvm
     python bench/arm/predict.py --cases xorpop-3x3x256 --isas asimddp
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import collections
 import glob
+import itertools
 import re
 import shutil
 import subprocess
@@ -39,12 +41,14 @@ class Model:
 
     name: str
     cpu: str
-    dispatch: int | None = None  # micro-operations a cycle, where the model's own number is replaced
+    dispatch: int | None = (
+        None  # micro-operations a cycle, where the model's own number is replaced
+    )
 
 
-# LLVM describes Cortex-A72 by Cortex-A57.  It has no model of Cortex-A76, whose core Neoverse N1 is: the
-# same pipelines and latencies in Arm's optimisation guides.  LLVM lets N1 dispatch 3 micro-operations a
-# cycle; the guides say 4 macro-operations that split into at most 8.
+# LLVM describes Cortex-A72 by Cortex-A57.  It has no model of Cortex-A76, whose core Neoverse N1
+# is: the same pipelines and latencies in Arm's optimisation guides.  LLVM lets N1 dispatch 3
+# micro-operations a cycle; the guides say 4 macro-operations that split into at most 8.
 MODELS = (
     Model("Cortex-A72", "cortex-a72"),
     Model("A76/N1, 3 a cycle", "neoverse-n1"),
@@ -144,8 +148,19 @@ def for_llvm(text: str) -> str:
     return text
 
 
-def predicted_cycles(assembly: Path, model: Model) -> int:
-    arguments = [f"-mcpu={model.cpu}", "-mtriple=aarch64", "-iterations=1"]
+def loop_of(addresses: list[int]) -> tuple[list[int], int]:
+    """One turn of the loop that turns most often, and how often it does."""
+    (hottest, turns), *_ = collections.Counter(addresses).most_common(1)
+    at = [i for i, address in enumerate(addresses) if address == hottest]
+    lengths = collections.Counter(b - a for a, b in itertools.pairwise(at))
+    length = lengths.most_common(1)[0][0]
+    start = next(a for a, b in itertools.pairwise(at) if b - a == length)
+    return addresses[start : start + length], turns
+
+
+def predicted_cycles(lines: list[str], assembly: Path, model: Model, times: int = 1) -> float:
+    assembly.write_text("0:\n" + "\n".join(lines) + "\n")
+    arguments = [f"-mcpu={model.cpu}", "-mtriple=aarch64", f"-iterations={times}"]
     if model.dispatch:
         arguments.append(f"-dispatch={model.dispatch}")
     report = output(
@@ -153,7 +168,7 @@ def predicted_cycles(assembly: Path, model: Model) -> int:
     )
     match = re.search(r"Total Cycles:\s+(\d+)", report)
     assert match is not None
-    return int(match[1])
+    return int(match[1]) / times
 
 
 def main() -> None:
@@ -163,7 +178,8 @@ def main() -> None:
     options = parser.parse_args()
     print(output("aarch64-linux-gnu-gcc", "--version").splitlines()[0])
     print(output(llvm_mca(), "--version").strip().splitlines()[0])
-    print(f"\n| case | kernels | per 128: all | vector | {' | '.join(m.name for m in MODELS)} |")
+    print("\nMultiply-adds, or elements, a cycle: the loop (the whole call)\n")
+    print(f"| case | kernels | per 128: all | vector | {' | '.join(m.name for m in MODELS)} |")
     print(f"|{' --- |' * (4 + len(MODELS))}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -180,11 +196,16 @@ def main() -> None:
                     and not re.match(r"(ld|st)", instructions[address])
                 )
                 assembly = folder / "call.s"
-                lines = (for_llvm(instructions[address]) for address in addresses)
-                assembly.write_text("0:\n" + "\n".join(lines) + "\n")
-                speeds = [work / predicted_cycles(assembly, model) for model in MODELS]
-                figures = [len(addresses) * 128 / work, vector * 128 / work, *speeds]
-                print(f"| {case} | {isa} | {' | '.join(f'{x:.4g}' for x in figures)} |", flush=True)
+                loop, turns = loop_of(addresses)
+                call_lines = [for_llvm(instructions[address]) for address in addresses]
+                loop_lines = [for_llvm(instructions[address]) for address in loop]
+                speeds = [
+                    f"{work / turns / predicted_cycles(loop_lines, assembly, model, 200):.3g} "
+                    f"({work / predicted_cycles(call_lines, assembly, model):.3g})"
+                    for model in MODELS
+                ]
+                counted = [f"{n * 128 / work:.2f}" for n in (len(addresses), vector)]
+                print(f"| {case} | {isa} | {' | '.join(counted + speeds)} |", flush=True)
 
 
 if __name__ == "__main__":
