@@ -41,7 +41,7 @@
 #define ADD_IN_ORDER(sum) (void)0
 #endif
 
-/* ---- The table: row a + 16 b, for bits a and b of two pixels, is {h(a, w) + 16 h(b, w), w = 0 ... 15} ----- */
+/* ---- The table: row a + 16 b, for bits a and b of two pixels, is {h(a, w) + 16 h(b, w), w = 0 ... 15} ---- */
 
 /* Byte w of a constant: bit i of w, for w from 0 to 7; its parity. */
 #define ONES UINT64_C(0x0101010101010101)

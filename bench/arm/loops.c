@@ -10,7 +10,12 @@
 
 #include "dispatch.h"
 
-enum { PIXELS = 48 /* whole tiles of every kernel */, FILTERS = 32, MOST_WORDS = 8 * 9, MOST_INPUTS = 64 * MOST_WORDS };
+enum {
+    PIXELS = 48 /* whole tiles of every kernel */,
+    FILTERS = 32,
+    MOST_WORDS = 8 * 9,
+    MOST_INPUTS = 64 * MOST_WORDS
+};
 
 static uint64_t words[PIXELS * 2 * MOST_WORDS];
 static float floats[PIXELS * 2 * MOST_INPUTS], sums[PIXELS * FILTERS + BC_SLACK], terms[BC_SLACK * 4];
@@ -47,18 +52,18 @@ static void xorpop(const bc_kernels *kernels, size_t channels) {
 static void signsum(const bc_kernels *kernels, size_t channels) {
     const size_t groups = 3 * channels / 4, pixel = channels / 4 * kernels->signsum_group_floats;
     for (size_t row = 0; row < 3; row++) offsets[row] = (ptrdiff_t)(row * pixel);
-    kernels->signsum(&(bc_signsum_args){
-        .source = floats,
-        .source_stride = (ptrdiff_t)pixel,
-        .row_offset = offsets,
-        .rows = 3,
-        .groups = groups,
-        .weights = blocks,
-        .block_stride_bytes = 3 * ((3 * channels + 31) / 32) * kernels->signsum_block_word_bytes,
-        .pixels = PIXELS,
-        .blocks = FILTERS / kernels->signsum_block_filters,
-        .sums = sums,
-        .sums_stride = FILTERS});
+    kernels->signsum(&(bc_signsum_args){.source = floats,
+                                        .source_stride = (ptrdiff_t)pixel,
+                                        .row_offset = offsets,
+                                        .rows = 3,
+                                        .groups = groups,
+                                        .weights = blocks,
+                                        .block_stride_bytes = 3 * ((3 * channels + 31) / 32) *
+                                                              kernels->signsum_block_word_bytes,
+                                        .pixels = PIXELS,
+                                        .blocks = FILTERS / kernels->signsum_block_filters,
+                                        .sums = sums,
+                                        .sums_stride = FILTERS});
 }
 
 static void pack_f32(const bc_kernels *kernels, size_t channels) {
@@ -95,9 +100,9 @@ static void epilogue_bits(const bc_kernels *kernels, size_t channels) {
 }
 
 static const loop loops[] = {
-    {"xorpop-3x3x256", 256, (size_t)PIXELS * FILTERS * 9 * 256, xorpop},
-    {"xorpop-3x3x64", 64, (size_t)PIXELS * FILTERS * 9 * 64, xorpop},
-    {"signsum-3x3x64", 64, (size_t)PIXELS * FILTERS * 9 * 64, signsum},
+    {"xorpop-3x3x256", 256, (size_t)PIXELS *FILTERS * 9 * 256, xorpop},
+    {"xorpop-3x3x64", 64, (size_t)PIXELS *FILTERS * 9 * 64, xorpop},
+    {"signsum-3x3x64", 64, (size_t)PIXELS *FILTERS * 9 * 64, signsum},
     {"pack_f32-256", 256, (size_t)PIXELS * 256, pack_f32},
     {"epilogue_f32-32", 32, (size_t)PIXELS * 32, epilogue_f32},
     {"epilogue_bits-32", 32, (size_t)PIXELS * 32, epilogue_bits},
