@@ -28,7 +28,7 @@ import numpy as np
 
 import binconv as bc
 import binconv.metal as bm
-from binconv.metal import _programs, _sums
+from binconv.metal import _variant
 
 # Multiprocessors and boost clock in MHz, where nvidia-smi or PyTorch do not say.
 GPUS = {"H200": (132, 1980), "H100": (132, 1980), "A100": (108, 1410), "L4": (58, 2040)}
@@ -239,7 +239,7 @@ def measure(
 
 
 TILES = tuple(
-    _sums.Tile(*sizes)
+    _variant.Tile(*sizes)
     for sizes in (
         (16, 8, 8, 4),
         (16, 8, 4, 4),
@@ -261,7 +261,7 @@ def compare_tiles(arguments: argparse.Namespace, device: bm.Device, most: float)
         image = bm.Image(source, device)
         shape = (case.images, case.size, case.size, case.outputs)
         for tile in TILES:
-            _sums.LARGE = _programs._sums.LARGE = tile
+            _variant.LARGE = tile
             layer = bm.BinaryConvolution.from_cpu(cpu, device)
             result = bm.Image.empty(shape, "bits", device)
             encode(layer, image, result, 1).commit()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..images import word_count
-from ._sums import shader
+from ._variant import shader
 from .device import Device
 from .image import Form
 

@@ -17,7 +17,8 @@ from ..enums import BinaryConvolutionFlags, BinaryConvolutionType
 from ..images import PackedImage, SourceImage
 from ..sources import ConvolutionDataSource
 from . import _batches, commands
-from ._programs import DeviceLayer, PackTerms
+from ._device_layer import DeviceLayer
+from ._programs import PackTerms
 from .commands import CommandBuffer
 from .device import Device, device_or_default
 from .image import Form, Image
