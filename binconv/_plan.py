@@ -189,9 +189,7 @@ def image_shape(image: NDArray[Any] | PackedImage) -> Shape4:
     return (shape[0], 1, 1, shape[1]) if len(shape) == 2 else (1, 1, 1, shape[0])
 
 
-def automatic_plan(
-    kernel: Layer, snapshot: Snapshot, shape: Shape, source_shape: Shape4
-) -> Plan:
+def automatic_plan(kernel: Layer, snapshot: Snapshot, shape: Shape, source_shape: Shape4) -> Plan:
     """The plan of conv(source), whose destination the padding policy sizes.
 
     shape, source_shape: of the source, as it came and with all four axes.
@@ -208,9 +206,7 @@ def automatic_plan(
     return plan
 
 
-def destination_geometry(
-    kernel: Layer, snapshot: Snapshot, source_size: tuple[int, int]
-) -> Shape4:
+def destination_geometry(kernel: Layer, snapshot: Snapshot, source_size: tuple[int, int]) -> Shape4:
     """(height, width) of the destination in pixels and (y, x) of the offset, from `padding`."""
     height, width, y, x = geometry.resolve(snapshot.state.padding, source_size, kernel)
     scale = snapshot.parameters.descriptor.destination_scale
