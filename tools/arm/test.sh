@@ -14,8 +14,8 @@ root=$PWD/build/arm
 python=${BUILD_PYTHON:-.venv/bin/python}
 modules=$root/site
 
-# Tests that build things, or are not about the processor.
-left_out=(test_packaging test_release_wheel test_readme test_clib test_cython_api test_torch test_metal)
+# Tests that build things, are not about the processor, or time what an emulator is slow at.
+left_out=(test_demo test_packaging test_release_wheel test_readme test_clib test_cython_api test_torch test_metal)
 
 packages=(libc6 libgcc-s1 libstdc++6 libgomp1 libcrypt1 zlib1g libexpat1 libssl3 libffi8 libbz2-1.0 liblzma5
     libsqlite3-0 libuuid1 python3.11 python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libpython3.11-dev)
