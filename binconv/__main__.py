@@ -1,4 +1,4 @@
-"""The command line: `python -m binconv info` and `python -m binconv demo`."""
+"""The command line: `python -m binconv info`, `demo` and `bench`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import binconv
+from binconv.bench import command as bench
 from binconv.demo import command as demo
 from binconv.demo.errors import CommandError
 
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_info(commands)
     demo.add_to(commands)
+    bench.add_to(commands)
     options = parser.parse_args(arguments)
     try:
         options.run(options)

@@ -17,6 +17,7 @@ def pack_f32(
     *,
     abs_sum: NDArray[np.float32] | None = None,
     out: NDArray[np.uint64] | None = None,
+    repeat: int = 1,
 ) -> NDArray[np.uint64]: ...
 def terms_f32(
     isa: str,
@@ -46,7 +47,12 @@ class XorpopWeights:
     padded_filters: int
     def __init__(self, isa: str, weights: ArrayLike, channels: int) -> None: ...
     def counts(
-        self, source: ArrayLike, tap_offset: ArrayLike, *, out: NDArray[np.int32] | None = None
+        self,
+        source: ArrayLike,
+        tap_offset: ArrayLike,
+        *,
+        out: NDArray[np.int32] | None = None,
+        repeat: int = 1,
     ) -> NDArray[np.int32]: ...
 
 class SignsumWeights:
@@ -64,6 +70,7 @@ class SignsumWeights:
         *,
         accumulate: bool = False,
         out: NDArray[np.float32] | None = None,
+        repeat: int = 1,
     ) -> NDArray[np.float32]: ...
 
 def window_popcount(
@@ -101,3 +108,5 @@ def epilogue(
     destination_bit: int = 0,
     out: NDArray[Any] | None = None,
 ) -> NDArray[Any]: ...
+def spin(additions: int) -> int: ...
+def read(isa: str, array: NDArray[np.uint64], *, repeat: int = 1) -> int: ...

@@ -4,8 +4,9 @@
 Nothing here looks at the instruction set that the process has chosen. Sources are two-dimensional,
 a row for each pixel, and may have any distance between rows (0 and backwards too) but none between
 the elements of a row. `out` is written where it is given, so that a test can put guards around it.
-Arguments are checked so far that no call reads or writes outside an array. Contracts are in
-csrc/kernels.def.
+Arguments are checked so far that no call reads or writes outside an array. `repeat` runs a kernel
+that often, for benchmarks, where a single run is too short to be timed from Python. Contracts are
+in csrc/kernels.def.
 """
 
 cimport numpy as cnp
@@ -142,6 +143,13 @@ cdef Py_ssize_t words_of(Py_ssize_t elements, Py_ssize_t word) noexcept:
     return (elements + word - 1) // word
 
 
+cdef aligned_words(Py_ssize_t count):
+    """From the beginning of a cache line on, as layers keep weights."""
+    memory = np.empty(count + 7, np.uint64)
+    cdef Py_ssize_t skipped = -(<Py_ssize_t>data(memory) // 8) % 8
+    return memory[skipped:skipped + count]
+
+
 cdef two_terms(bias, scale, Py_ssize_t channels, str name):
     require((bias is None) == (scale is None), f"{name} must be both or neither")
     if bias is None:
@@ -172,7 +180,9 @@ def widen(str isa, source, *, out=None):
     return out
 
 
-def pack_f32(str isa, source, bias=None, scale=None, *, abs_sum=None, out=None):
+def pack_f32(
+    str isa, source, bias=None, scale=None, *, abs_sum=None, out=None, Py_ssize_t repeat=1
+):
     """(pixels, channels) to words (pixels, ceil(channels / 64)); adds to abs_sum (pixels,)."""
     cdef const bc_kernels *kernels = table(isa)
     source = as_source(source, np.float32, "source")
@@ -190,7 +200,9 @@ def pack_f32(str isa, source, bias=None, scale=None, *, abs_sum=None, out=None):
     args.words = <uint64_t *>data(out)
     args.words_stride = row_stride(out, "out")
     args.abs_sum = <float *>data(abs_sum)
-    kernels.pack_f32(&args)
+    with nogil:
+        for _ in range(repeat):
+            kernels.pack_f32(&args)
     return out
 
 
@@ -284,7 +296,7 @@ cdef class XorpopWeights:
         self.blocks = words_of(self.filters, lanes)
         self.padded_filters = self.blocks * lanes
         size = self.blocks * self.taps * self.words * self.kernels.xorpop_block_word_bytes
-        self.storage = np.empty(words_of(size, 8), np.uint64)
+        self.storage = aligned_words(words_of(size, 8))
         cdef bc_xorpop_weights_args args
         args.weights = <const uint32_t *>data(weights)
         args.filters = self.filters
@@ -293,7 +305,7 @@ cdef class XorpopWeights:
         args.blocks = data(self.storage)
         self.kernels.xorpop_weights(&args)
 
-    def counts(self, source, tap_offset, *, out=None):
+    def counts(self, source, tap_offset, *, out=None, Py_ssize_t repeat=1):
         """int32 (pixels, padded_filters): differing bits, over taps, between source and weights.
 
         source: uint64 (pixels, any); tap t reads ceil(channels / 64) words from tap_offset[t] on.
@@ -314,7 +326,8 @@ cdef class XorpopWeights:
         args.counts = <int32_t *>data(out)
         args.counts_stride = row_stride(out, "out")
         with nogil:
-            self.kernels.xorpop(&args)
+            for _ in range(repeat):
+                self.kernels.xorpop(&args)
         return out
 
 
@@ -348,7 +361,7 @@ cdef class SignsumWeights:
         self.block_bytes = (
             self.rows * words_of(self.run, 32) * self.kernels.signsum_block_word_bytes
         )
-        self.storage = np.empty(words_of(self.blocks * self.block_bytes, 8), np.uint64)
+        self.storage = aligned_words(words_of(self.blocks * self.block_bytes, 8))
         cdef bc_signsum_weights_args args
         args.weights = <const uint32_t *>data(weights)
         args.filters = self.filters
@@ -374,7 +387,7 @@ cdef class SignsumWeights:
             self.kernels.signsum_expand(&args)
         return out
 
-    def sums(self, expanded, *, bint accumulate=False, out=None):
+    def sums(self, expanded, *, bint accumulate=False, out=None, Py_ssize_t repeat=1):
         """float32 (pixels, padded_filters): sums over rows and width x channels of v or -v.
 
         expanded: float32 (rows, pixels, any), each row as `expand` makes it. accumulate: added to
@@ -404,7 +417,8 @@ cdef class SignsumWeights:
         args.sums_stride = row_stride(out, "out")
         args.accumulate = accumulate
         with nogil:
-            self.kernels.signsum(&args)
+            for _ in range(repeat):
+                self.kernels.signsum(&args)
         return out
 
 
@@ -550,3 +564,30 @@ def epilogue(
     args.bit_flip = NULL
     kernels.epilogue(&args)
     return out
+
+
+# ---- Yardsticks ---------------------------------------------------------------------------------
+
+
+def spin(size_t additions):
+    """Does about that many additions that wait for each other, a clock cycle each; how many, or 0
+    where that cannot be done."""
+    cdef size_t done
+    with nogil:
+        done = bc_spin(additions)
+    return done
+
+
+def read(str isa, array, *, Py_ssize_t repeat=1):
+    """Reads a dense uint64 array, whole blocks of 64, as fast as the instruction set loads."""
+    place(isa)
+    array = np.asarray(array)
+    require(array.dtype == np.uint64 and array.flags.carray, "array must be dense uint64")
+    cdef size_t vector_bytes = 64 if isa.startswith("avx512") else 32 if isa == "avx2" else 16
+    cdef const uint64_t *words = <const uint64_t *>data(array)
+    cdef size_t blocks = array.size // 64
+    cdef uint64_t total = 0
+    with nogil:
+        for _ in range(repeat):
+            total += bc_read(words, blocks, vector_bytes)
+    return total

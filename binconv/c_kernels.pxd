@@ -139,6 +139,11 @@ cdef extern from "kernels.h" nogil:
         void (*unpack_i8)(const bc_unpack_args *args) noexcept nogil
 
 
+cdef extern from "yardstick.h" nogil:
+    size_t bc_spin(size_t additions)
+    uint64_t bc_read(const uint64_t *words, size_t blocks, size_t vector_bytes)
+
+
 cdef extern from "dispatch.h" nogil:
     const char *bc_isa_name(size_t index)
     const bc_kernels *bc_kernels_of(size_t index)

@@ -1,0 +1,1 @@
+"""Measures layers: `python -m binconv bench`, and what the benchmarks of a checkout share."""

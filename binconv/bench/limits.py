@@ -1,0 +1,64 @@
+"""The stream limits: how fast the innermost kernels are when all that they read lies in L1."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+import binconv as bc
+from binconv import _kernels
+from binconv.bench.cases import Mode, Run
+from binconv.bench.timing import Rounds
+
+Array = TypeVar("Array", bound=NDArray[Any])
+
+REPEAT = 500  # so that the call from Python is next to nothing
+LINE = 64  # bytes, of a cache line
+
+
+def aligned(array: Array) -> Array:
+    """A copy that begins with a cache line, as what the kernels read inside a layer does."""
+    memory = np.empty(array.nbytes + LINE, np.uint8)
+    skipped = -memory.ctypes.data % LINE
+    copy = memory[skipped : skipped + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy  # type: ignore[return-value]
+
+
+def xnor_stream(isa: str, pixels: int, words: int) -> tuple[Run, int]:
+    """Runs the XNOR kernel over 9 taps of `words` words for 32 filters; with its multiply-adds."""
+    filters = 32
+    generator = np.random.default_rng(1)
+    weights = generator.integers(0, 2**32, (filters, 9, 2 * words), np.uint32)
+    kernel = _kernels.XorpopWeights(isa, weights, 64 * words)
+    source = aligned(generator.integers(0, 2**64, (pixels, 9 * words), np.uint64))
+    taps = np.arange(9) * words
+    out = aligned(np.zeros((pixels, kernel.padded_filters), np.int32))
+    macs = REPEAT * pixels * filters * 9 * words * 64
+    return lambda: kernel.counts(source, taps, out=out, repeat=REPEAT), macs
+
+
+def signed_stream(isa: str, pixels: int, channels: int) -> tuple[Run, int]:
+    """Runs the BINARY_WEIGHTS kernel over rows of `channels` inputs for 128 filters."""
+    filters = 128
+    generator = np.random.default_rng(1)
+    weights = generator.integers(0, 2**32, (filters, 1, 1, -(-channels // 32)), np.uint32)
+    kernel = _kernels.SignsumWeights(isa, weights, channels)
+    source = generator.standard_normal((pixels, channels), dtype=np.float32)
+    expanded = aligned(kernel.expand(source)[np.newaxis])
+    out = aligned(np.zeros((pixels, kernel.padded_filters), np.float32))
+    macs = REPEAT * pixels * filters * channels
+    return lambda: kernel.sums(expanded, out=out, repeat=REPEAT), macs
+
+
+def stream_limit(mode: Mode, rounds: int = 7) -> float:
+    """Multiply-adds a clock cycle of the instruction set in use; 0 where the clock is unknown."""
+    isa = bc.isa()
+    if mode.type == bc.BinaryConvolutionType.BINARY_WEIGHTS:
+        streams = [signed_stream(isa, 12, 128), signed_stream(isa, 6, 256)]
+    else:
+        streams = [xnor_stream(isa, 28, 8), xnor_stream(isa, 14, 16)]
+    timed = Rounds({str(index): run for index, (run, _) in enumerate(streams)}, rounds)
+    return max(timed.per_cycle(str(index), macs) for index, (_, macs) in enumerate(streams))
