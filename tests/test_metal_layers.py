@@ -17,7 +17,7 @@ from strategies import Case, cases, layers, paddings, seeds
 import binconv as bc
 
 # Every new kind of layer is a shader to compile, which a driver on the CPU takes long for.
-few = settings(max_examples=40)
+few = settings(max_examples=25)
 
 # Of those below, or of the CPU alone.
 _NOT_HERE = {

@@ -95,8 +95,8 @@ def _run(
             staged = _staged(device, "source", (images, *plan.source_shape[1:]), source_form)
             device._write(staged._buffer, memory[part])
             result = _staged(device, "result", (images, *target_shape[1:]), target_form)
-            if isinstance(target, PackedImage) and (skipped or target_shape[3] % 32):
-                # Words of which the layer writes some bits only.
+            if skipped and isinstance(target, PackedImage):
+                # Bits that the layer leaves as they are.
                 device._write(result._buffer, written[part])
             buffer = CommandBuffer(device)
             encode(buffer, part_of(plan, images), staged, result)
