@@ -53,7 +53,7 @@ class Case(NamedTuple):
         return 2 * self.images * self.size**2 * self.inputs * self.outputs * 9
 
 
-CASES = (Case(64, 28, 128, 128), Case(64, 14, 256, 256))
+CASES: tuple[Case, ...] = (Case(64, 28, 128, 128), Case(64, 14, 256, 256))
 
 
 def make_layer(case: Case, type_: bc.BinaryConvolutionType) -> bc.BinaryConvolution:
@@ -171,7 +171,7 @@ def torch_seconds(case: Case, runs: int) -> float | None:
             end.synchronize()
             if round_ >= 3:
                 samples.append(begin.elapsed_time(end) * 1e-3 / runs)
-    return median(samples)
+    return float(median(samples))
 
 
 def row(*cells: str) -> None:
