@@ -14,6 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TESTS ?= tests
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 SOURCES := setup.py $(wildcard binconv/*.pyx binconv/*.pxd csrc/*.c csrc/*.h csrc/*.def csrc/include/*.h)
 C_TESTS := $(wildcard csrc/tests/*.c)
@@ -57,8 +58,14 @@ format: $(VENV)/.extra-dev ## Rewrite the sources in the project's form
 	$(BIN)/ruff format
 	$(BIN)/clang-format -i $(C_FILES)
 
-bench: $(VENV)/.built $(VENV)/.extra-bench ## Measure layers side by side with PyTorch and print a table
-	$(BIN)/python bench/compare.py
+bench: $(VENV)/.built $(VENV)/.extra-bench ## Measure layers side by side with other libraries and print a table
+	$(BIN)/python bench/compare.py $(BENCH_ARGS)
+
+instructions: $(BIN)/python ## Hold kernels to the numbers of instructions in bench/instructions.json
+	$(BIN)/python bench/instructions.py
+
+instructions-update: $(BIN)/python ## State these numbers anew
+	$(BIN)/python bench/instructions.py --update
 
 clean: ## Remove everything that was built, but not the virtual environment
 	rm -rf build dist *.egg-info binconv/*.so binconv/*.pyd $(VENV)/.built
@@ -72,7 +79,7 @@ help: ## Show this help
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: demo test build test-metal ctest test-arm test-emulated cross asan ctest-asan pytest-asan lint format bench clean distclean help
+.PHONY: demo test build test-metal ctest test-arm test-emulated cross asan ctest-asan pytest-asan lint format bench instructions instructions-update clean distclean help
 
 # --- the virtual environment ----------------------------------------------------------------------
 
@@ -109,7 +116,7 @@ $(VENV)/.built: $(SOURCES) pyproject.toml $(VENV)/.requirements
 
 # --- C tests and sanitizers -----------------------------------------------------------------------
 
-C_FILES = $(wildcard csrc/*.[ch] csrc/include/*.h csrc/tests/*.[ch] examples/c/*.[ch] tests/clib/*.c)
+C_FILES = $(wildcard csrc/*.[ch] csrc/include/*.h csrc/tests/*.[ch] examples/c/*.[ch] tests/clib/*.c bench/*.c)
 C_SOURCES = $(wildcard csrc/*.c) $(C_TESTS)
 WARNINGS := -Wall -Wextra -Wpedantic -Werror
 C_FLAGS := -std=c11 -ffp-contract=off -Icsrc/include -Icsrc $(WARNINGS)

@@ -34,13 +34,15 @@ def widen(dtype: Any) -> Callable[[str], Run]:
 
 
 def pack_f32(isa: str) -> Run:
-    source, bias, scale = ordinary(rng, PIXELS, CHANNELS), *ordinary(rng, 2, CHANNELS)
+    source = ordinary(rng, PIXELS, CHANNELS)
+    bias, scale = ordinary(rng, 2, CHANNELS)
     out = np.empty((PIXELS, WORDS), np.uint64)
     return lambda: kernels.pack_f32(isa, source, bias, scale, out=out)
 
 
 def terms_f32(isa: str) -> Run:
-    source, bias, scale = ordinary(rng, PIXELS, CHANNELS), *ordinary(rng, 2, CHANNELS)
+    source = ordinary(rng, PIXELS, CHANNELS)
+    bias, scale = ordinary(rng, 2, CHANNELS)
     out = np.empty((PIXELS, CHANNELS), np.float32)
     return lambda: kernels.terms_f32(isa, source, bias, scale, out=out)
 

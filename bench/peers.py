@@ -87,24 +87,24 @@ def openvino(case: LayerCase, layer: bc.BinaryConvolution) -> Prepared:
     def request(counting: bool) -> Any:
         settings = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
         compiled = ov.Core().compile_model(model, "CPU", {**settings, "PERF_COUNT": counting})
-        made = compiled.create_infer_request()
+        made: Any = compiled.create_infer_request()
         made.get_input_tensor().data[:] = source
         return made
 
     plain, counting = request(False), request(True)
 
     def result() -> NDArray[Any]:
-        values: NDArray[Any] = plain.get_output_tensor().data
-        return values.transpose(3, 2, 0, 1) if is_dense(case) else values.transpose(0, 2, 3, 1)
+        axes = (3, 2, 0, 1) if is_dense(case) else (0, 2, 3, 1)
+        return np.transpose(np.asarray(plain.get_output_tensor().data), axes)
 
     def node_seconds() -> float:
         counting.infer()
         nodes = counting.get_profiling_info()
         times = [node.real_time for node in nodes if node.node_type == "BinaryConvolution"]
-        return sum(taken.total_seconds() for taken in times)
+        return float(sum(taken.total_seconds() for taken in times))
 
-    def run(_alive: object = (bits, model)) -> object:
-        return plain.infer()
+    def run(_alive: object = (bits, model)) -> None:
+        plain.infer()
 
     return Prepared(run, result, node_seconds)
 
@@ -193,17 +193,18 @@ def litert(case: LayerCase, layer: bc.BinaryConvolution) -> Prepared:
     source = np.where(images < 0, np.int8(-1), np.int8(1))
     if is_dense(case):
         source = np.ascontiguousarray(source.transpose(1, 2, 0, 3))
+    # Sums are rounded to multiples of this; few are as large as a quarter of what is possible.
     step = case.kernel**2 * case.channels / 127 / 4
-    """Sums are rounded to multiples of this; few are as large as a quarter of the possible."""
-    values = np.where(weights, np.int8(1), np.int8(-1))
-    model = int8_convolution(source.shape, values, case.stride, step)
+    signed = np.where(weights, np.int8(1), np.int8(-1))
+    model = int8_convolution(source.shape, signed, case.stride, step)
     interpreter = Interpreter(model_content=model, num_threads=1)
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], source)
     output = interpreter.get_output_details()[0]["index"]
 
     def result() -> NDArray[Any]:
-        values = interpreter.get_tensor(output).astype(np.float32) * np.float32(step)
+        values: NDArray[Any] = np.asarray(interpreter.get_tensor(output), np.float32)
+        values = values * np.float32(step)
         return values.transpose(2, 0, 1, 3) if is_dense(case) else values
 
     return Prepared(interpreter.invoke, result)

@@ -14,12 +14,12 @@ from typing import NamedTuple, Protocol
 
 from binconv import _kernels
 
-SAMPLE_SECONDS = 0.004
+SAMPLE_SECONDS = 0.002  # within what a scheduler gives at once to one of many processes
 WARM_UP_SECONDS = 0.03
 CLOCK_ADDITIONS = 50_000
 # A sample during which this process ran for less than this part of the time is taken again.
 UNDISTURBED = 0.98
-ATTEMPTS = 6
+ATTEMPTS = 15
 
 
 class Sample(NamedTuple):
@@ -61,7 +61,10 @@ def calls_per_sample(function: Callable[[], object]) -> int:
 def sample(function: Callable[[], object], calls: int) -> Sample:
     """Of several attempts the first that nothing else interrupted, or the one least interrupted."""
     most_running = -1.0
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(0.001)  # so that this process is scheduled anew
+            function()
         before = clock_hertz()
         running, start = time.process_time(), time.perf_counter()
         for _ in range(calls):
