@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from . import _arrays, _checks, _core, geometry
 from ._parameters import LayerParameters, LayerState
 from .enums import EdgeMode
-from .geometry import Padding
+from .geometry import Padding, PaddingPolicy
 from .images import PackedImage, source_array
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def remember(snapshot: Snapshot, compiled: object, source: object, out: object) 
     """Lets `_core.run_known` answer the next call with arrays like these, past the checks here."""
     if not (
         isinstance(compiled, _core.Plan)
+        and _answers_the_same(snapshot.state.padding)
         and type(source) is np.ndarray
         and type(out) is np.ndarray
         and source.flags.num & _arrays.READABLE == _arrays.READABLE
@@ -142,6 +143,11 @@ def remember(snapshot: Snapshot, compiled: object, source: object, out: object) 
     if len(snapshot.calls) >= _MAX_CALLS:
         snapshot.calls.clear()
     snapshot.calls.append(_core.Call(snapshot.layer, compiled, source, out))
+
+
+def _answers_the_same(policy: PaddingPolicy) -> bool:
+    """Whether a padding policy answers alike every time: one of the user's own may not."""
+    return type(policy) is Padding
 
 
 def with_axes(array: NDArray[Any]) -> NDArray[Any]:
@@ -198,8 +204,7 @@ def automatic_plan(kernel: Layer, snapshot: Snapshot, shape: Shape, source_shape
     if plan is not None:
         return plan
     plan = _new_automatic_plan(kernel, snapshot, shape, source_shape)
-    # A policy of the user's own may answer differently next time.
-    if isinstance(snapshot.state.padding, Padding):
+    if _answers_the_same(snapshot.state.padding):
         if len(snapshot.plans) >= _MAX_PLANS:
             snapshot.plans.clear()
         snapshot.plans[shape] = plan

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from . import _arrays, _checks, _core, _destination, _plan
 from ._layer import Layer, WeightsAndBiases
 from ._parameters import LayerParameters
-from ._plan import Job, Snapshot
+from ._plan import Job, Plan, Snapshot
 from .images import PackedImage, SourceImage
 
 __all__ = ["BinaryConvolution", "WeightsAndBiases"]
@@ -102,7 +102,7 @@ class BinaryConvolution(Layer):
         wrong kind or shape, and MemoryError.
         """
         snapshot = self._snapshot
-        plain = dtype is None and not packed
+        plain = dtype is None and packed is False
         if plain and out is not None and _core.run_known(snapshot.calls, source, out):
             return out
         image = _plan.read_source(snapshot, source)
@@ -119,9 +119,7 @@ class BinaryConvolution(Layer):
             bits = _destination.new_packed(plan.destination_shape)
             Job.of(snapshot, plan, image, bits).run()
             return bits
-        result = _destination.new_array(plan, _destination.result_dtype(image, dtype))
-        Job.of(snapshot, plan, image, result).run()
-        return result if image.ndim == 4 else result.reshape(plan.result_shape)
+        return _new_result(snapshot, plan, image, dtype)
 
     @overload
     def encode(self, source: SourceImage, destination: None = None) -> NDArray[Any]: ...
@@ -166,10 +164,15 @@ class BinaryConvolution(Layer):
         snapshot = self._snapshot
         inputs = _sequence(sources, "sources")
         if destinations is None:
-            for source in inputs:
-                image = _plan.read_source(snapshot, source)
+            images = [_plan.read_source(snapshot, source) for source in inputs]
+            plans = [
                 _plan.automatic_plan(self, snapshot, image.shape, _plan.image_shape(image))
-            return [self(source) for source in inputs]
+                for image in images
+            ]
+            return [
+                _new_result(snapshot, plan, image)
+                for plan, image in zip(plans, images, strict=True)
+            ]
         outputs = _sequence(destinations, "destinations")
         if len(outputs) != len(inputs):
             raise ValueError(
@@ -190,6 +193,18 @@ class BinaryConvolution(Layer):
         _plan.check_rank(snapshot.parameters, target.ndim, "destination", target.shape)
         plan = _plan.manual_plan(snapshot, _plan.image_shape(image), _plan.image_shape(target))
         return Job.of(snapshot, plan, image, target)
+
+
+def _new_result(
+    snapshot: Snapshot,
+    plan: Plan,
+    image: NDArray[Any] | PackedImage,
+    dtype: DTypeLike | None = None,
+) -> NDArray[Any]:
+    """Runs a plan into a new array, with as many axes as the source."""
+    result = _destination.new_array(plan, _destination.result_dtype(image, dtype))
+    Job.of(snapshot, plan, image, result).run()
+    return result if image.ndim == 4 else result.reshape(plan.result_shape)
 
 
 def _sequence(value: Any, name: str) -> list[Any]:

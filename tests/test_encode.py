@@ -306,6 +306,21 @@ def test_encode_batch_is_encode_for_each():
         conv.encode_batch(sources, destinations[:2])
 
 
+def test_encode_batch_sees_the_layer_as_it_was_when_it_began():
+    conv = convolution(make(89, 9, (3, 3), 10))
+    image = np.ones((1, 4, 5, 10), np.float32)
+
+    class Meddler:
+        def __array__(self, dtype=None, copy=None):
+            conv.edge_mode = bc.EdgeMode.EXCLUDE
+            return image
+
+    expected = conv(image)
+    for result in conv.encode_batch([image, Meddler(), image]):
+        assert np.array_equal(result, expected)
+    assert not np.array_equal(conv(image), expected)
+
+
 def test_destination_size():
     layer = make(88, 18, (3, 2), 10, strides=(2, 3), dilations=(2, 1), subpixel=3)
     conv = convolution(layer)

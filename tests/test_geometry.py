@@ -155,6 +155,28 @@ def test_a_policy_of_ones_own():
     assert len(policy.seen) == 2, "a policy may answer differently each time"
 
 
+@pytest.mark.parametrize("base", [object, bc.Padding])
+def test_a_policy_is_asked_in_every_call(base):
+    answers = []
+
+    class Moving(base):
+        def destination(self, source_size, kernel):
+            answers.append(bc.Offset(x=100 * len(answers)))
+            return (2, 2), answers[-1]
+
+    conv = layer()
+    conv.edge_mode = bc.EdgeMode.EXCLUDE
+    conv.padding = Moving()
+    image = np.ones((4, 4, 1), np.float32)
+    out = np.empty((2, 2, 1), np.float32)
+    on_source = [bool(conv(image, out).any()) for _ in range(3)]
+    assert (len(answers), on_source) == (3, [True, False, False])
+    conv(image)
+    assert len(answers) == 4
+    with pytest.raises(TypeError, match="padding"):
+        conv.to_bytes()
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
