@@ -55,7 +55,7 @@ def as_array(value: object, name: str) -> NDArray[Any]:
     if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
         try:
             return np.asarray(value)
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, ValueError) as error:
             raise TypeError(
                 f"{name}: expected an array in CPU memory, got {_checks.describe(value)} "
                 f"that does not turn into one: {error}"

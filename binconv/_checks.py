@@ -29,6 +29,8 @@ def describe(value: object) -> str:
     if value is None or isinstance(value, (bool, int, float, str, np.generic)):
         text = repr(value)
         return text if len(text) <= 40 else f"{text[:37]}..."
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of length {len(value)}"
     return f"an object of type {type(value).__name__}"
 
 
@@ -69,14 +71,14 @@ def member(kind: type[E], value: object, name: str) -> E:
     """A member of an enumeration, or the integer that is its value."""
     if isinstance(value, kind):
         return value
-    number = integer(value, name)
+    names = ", ".join(f"{item.name} {item.value}" for item in kind)
+    expected = f"{name}: expected a member of {kind.__name__} ({names}), got {describe(value)}"
     try:
-        return kind(number)
+        return kind(integer(value, name))
+    except TypeError:
+        raise TypeError(expected) from None
     except ValueError:
-        names = ", ".join(f"{item.name} {item.value}" for item in kind)
-        raise ValueError(
-            f"{name}: expected a {kind.__name__} ({names}), got {describe(value)}"
-        ) from None
+        raise ValueError(expected) from None
 
 
 def text(value: object, name: str) -> str | None:

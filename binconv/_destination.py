@@ -73,7 +73,8 @@ def check_destination(
         memory: NDArray[Any] = destination.words
     elif isinstance(destination, np.ndarray):
         memory = destination
-        if memory.dtype not in REAL_DTYPES and memory.dtype.newbyteorder("=") not in REAL_DTYPES:
+        kind = memory.dtype if memory.dtype.isnative else memory.dtype.newbyteorder("=")
+        if kind not in REAL_DTYPES:
             raise TypeError(f"{name}: expected float32 or float16, got {memory.dtype}")
     else:
         raise TypeError(

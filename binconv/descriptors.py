@@ -21,6 +21,10 @@ __all__ = [
 ]
 
 
+# Integers made of counts of so many bits fit an int32; the C core has the same limit.
+_MAX_WINDOW_BITS = 2**30 - 1
+
+
 @dataclass(frozen=True, init=False, eq=False)
 class NeuronDescriptor:
     """An activation function and its parameters.  MPS: MPSNNNeuronDescriptor.
@@ -46,7 +50,7 @@ class NeuronDescriptor:
     ) -> None:
         kind = _checks.member(NeuronType, type, "type")
         if kind == NeuronType.PRELU:
-            if np.ndim(a) == 0:
+            if not isinstance(a, (list, tuple)) and np.ndim(a) == 0:
                 raise TypeError(
                     "a: PRELU expects an array with one value for each output feature channel, "
                     f"got {_checks.describe(a)}"
@@ -215,12 +219,15 @@ class ConvolutionDescriptor:
                 )
 
     def _check_sizes(self) -> None:
-        taps = self.kernel_height * self.kernel_width
-        if taps * self.input_channels_per_group > _checks.MAX_SIZE:
+        # As kernels count them: whole words of 64 channels.
+        bits = (
+            self.kernel_height * self.kernel_width * (-(-self.input_channels_per_group // 64) * 64)
+        )
+        if bits > _MAX_WINDOW_BITS:
             raise ValueError(
-                "kernel_height * kernel_width * input_feature_channels / groups: expected at most "
-                f"{_checks.MAX_SIZE}, so that sums do not overflow, "
-                f"got {taps * self.input_channels_per_group}"
+                "kernel_height * kernel_width * input_feature_channels / groups, the channels of a "
+                f"group rounded up to a multiple of 64: expected at most {_MAX_WINDOW_BITS}, so "
+                f"that sums do not overflow, got {bits}"
             )
         weight_bytes = 4 * math.prod(self.weights_shape)
         if weight_bytes > _checks.MAX_BYTES:

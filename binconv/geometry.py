@@ -110,7 +110,12 @@ class Padding:
             )
         object.__setattr__(self, "method", PaddingMethod(bits))
         if self.amounts is not None:
-            top, bottom, left, right = self.amounts
+            sides: object = self.amounts
+            if not isinstance(sides, (tuple, list)) or len(sides) != 4:
+                raise TypeError(
+                    f"amounts: expected (top, bottom, left, right), got {_checks.describe(sides)}"
+                )
+            top, bottom, left, right = sides
             amounts = (
                 _checks.integer(top, "top"),
                 _checks.integer(bottom, "bottom"),
@@ -130,7 +135,12 @@ class Padding:
 
     @classmethod
     def same_tensorflow(cls) -> Padding:
-        """TensorFlow's and Keras's "same": the odd pixel is added at the bottom right."""
+        """TensorFlow's and Keras's "same": the odd pixel is added at the bottom right.
+
+        Where a stride exceeds the dilated kernel by so much that several pixels are left over,
+        both sides lose some here; TensorFlow begins at the first pixel, as `ALIGN_BOTTOM_RIGHT`
+        does.
+        """
         return cls(PaddingMethod.SIZE_SAME | PaddingMethod.ADD_REMAINDER_TO_BOTTOM_RIGHT)
 
     def destination(

@@ -82,7 +82,12 @@ class PackedImage:
 
         dtype: a float or signed integer dtype; TypeError for another.
         """
-        kind = np.dtype(dtype)
+        try:
+            kind = np.dtype(dtype)
+        except TypeError:
+            raise TypeError(
+                f"dtype: expected floats or signed integers, got {_checks.describe(dtype)}"
+            ) from None
         if kind.kind not in "fi":
             raise TypeError(f"dtype: expected floats or signed integers, got {kind}")
         return _core.unpack(self._words, self._channels).astype(kind, copy=False)
@@ -127,7 +132,7 @@ def source_array(value: object, name: str = "source") -> NDArray[Any]:
 
 
 def _check_source_dtype(array: NDArray[Any], name: str) -> None:
-    if array.dtype.newbyteorder("=") in SOURCE_DTYPES:
+    if not array.dtype.isnative and array.dtype.newbyteorder("=") in SOURCE_DTYPES:
         return
     advice = ""
     if array.dtype.kind in "fiub":

@@ -152,7 +152,7 @@ def _describe_descriptor(descriptor: ConvolutionDescriptor) -> dict[str, Any]:
 
 def _describe_state(state: LayerState) -> dict[str, Any]:
     offset, clip = state.offset, state.clip_rect
-    if not isinstance(state.padding, Padding):
+    if type(state.padding) is not Padding:
         raise TypeError(
             "padding: expected a Padding in a layer to serialise, got "
             f"{_checks.describe(state.padding)}"
@@ -245,6 +245,12 @@ def _take(described: object, name: str, *keys: str) -> list[Any]:
     return [described[key] for key in keys]
 
 
+def _list_of(length: int, described: object, name: str) -> list[Any]:
+    if not isinstance(described, list) or len(described) != length:
+        raise ValueError(f"{name}: not a list of {length}")
+    return described
+
+
 def _read_layer(archive: _Archive, described: object) -> LayerRecord:
     prefix, kind, label, descriptor_json, type_, flags, scale_value, state = _take(
         described,
@@ -258,6 +264,8 @@ def _read_layer(archive: _Archive, described: object) -> LayerRecord:
         "scale_value",
         "state",
     )
+    if not isinstance(prefix, str):
+        raise ValueError("prefix: not a string")
     descriptor = _read_descriptor(archive, prefix, descriptor_json)
     weights = archive.array(f"{prefix}weights", descriptor.weights_shape, np.uint32)
     if weights is None:
@@ -314,7 +322,7 @@ def _read_neuron(
 def _read_state(described: object) -> LayerState:
     names = [item.name for item in fields(LayerState)]
     values = dict(zip(names, _take(described, "state", *names), strict=True))
-    values["offset"] = Offset(*values["offset"])
+    values["offset"] = Offset(*_list_of(3, values["offset"], "offset"))
     if values["clip_rect"] is not None:
         origin, size = _take(values["clip_rect"], "clip_rect", "origin", "size")
         values["clip_rect"] = Region(origin, size)
@@ -325,6 +333,6 @@ def _read_state(described: object) -> LayerState:
 def _read_padding(described: object) -> PaddingPolicy:
     if isinstance(described, dict) and "explicit" in described:
         [amounts] = _take(described, "padding", "explicit")
-        return Padding.explicit(*amounts)
+        return Padding.explicit(*_list_of(4, amounts, "padding: explicit"))
     [method] = _take(described, "padding", "method")
     return Padding(method)

@@ -85,6 +85,12 @@ CASES = {
         ValueError,
         ("kernel", "expected"),
     ),
+    # What the compiled core refuses too, but without a name.
+    "descriptor-too-many-words": (
+        lambda: desc(kernel_width=2**12, kernel_height=2**12, input_feature_channels=1),
+        ValueError,
+        ("kernel_height * kernel_width", "1073741823", "1073741824"),
+    ),
     "descriptor-too-large-weights": (
         lambda: desc(
             kernel_width=2**15, kernel_height=2**15, output_feature_channels=2**31 - 1, groups=1
@@ -102,6 +108,11 @@ CASES = {
         lambda: desc(neuron=bc.NeuronDescriptor(bc.NeuronType.PRELU, a=np.ones(5))),
         ValueError,
         ("a", "4", "5"),
+    ),
+    "prelu-ragged": (
+        lambda: bc.NeuronDescriptor(bc.NeuronType.PRELU, a=[1, [2]]),
+        ValueError,
+        ("a: expected", "ragged"),
     ),
     "prelu-scalar": (
         lambda: bc.NeuronDescriptor(bc.NeuronType.PRELU, a=1.0),
@@ -458,6 +469,33 @@ CASES = {
         ValueError,
         ("weights", "(1, 1)"),
     ),
+    **{
+        f"padding-amounts-{value!r}": (
+            lambda value=value: bc.Padding(bc.PaddingMethod.CUSTOM, value),
+            TypeError,
+            ("amounts", "(top, bottom, left, right)", got),
+        )
+        for value, got in ((5, "5"), ((1, 2, 3), "a tuple of length 3"), ("1234", "1234"))
+    },
+    "enumeration-by-name": (
+        lambda: with_attribute("edge_mode", "CLAMP"),
+        TypeError,
+        ("edge_mode", "EdgeMode", "CLAMP 1", "'CLAMP'"),
+    ),
+    **{
+        f"packed-{value!r}": (
+            lambda value=value: conv()(image(), packed=value),
+            TypeError,
+            ("packed", "bool"),
+        )
+        for value in (0, 1, "yes", np.zeros(2))
+    },
+    "array-that-is-none": (
+        lambda: conv()(type("Odd", (), {"__array__": lambda self, *_, **__: 5})()),
+        TypeError,
+        ("source", "Odd"),
+    ),
+    "unpack-dtype": (lambda: bc.pack(image()).unpack("zz"), TypeError, ("dtype", "zz")),
     # fully connected
     "vectors-for-a-window": (
         lambda: bc.BinaryFullyConnected(bc.ArrayDataSource(desc(), weights()))(image(5, 6)),

@@ -258,6 +258,29 @@ def test_headers_with_other_values(path, value, remove):
     harmless(rewritten([layer]))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("offset", [1, 2]),
+        ("offset", "123"),
+        ("padding", {"explicit": [1]}),
+        ("padding", {"explicit": 1}),
+    ],
+)
+def test_lists_of_another_length(name, value):
+    layer = described()
+    layer["state"][name] = value
+    with pytest.raises(ValueError, match=f"{name}.*not a list"):
+        bc.BinaryConvolution.from_bytes(rewritten([layer]))
+
+
+def test_a_prefix_is_a_string():
+    layer = described() | {"prefix": 3}
+    tensors = {f"3{name}": array for name, array in safetensors.numpy.load(DATA).items()}
+    with pytest.raises(ValueError, match="prefix"):
+        bc.BinaryConvolution.from_bytes(rewritten([layer], **tensors))
+
+
 @given(json_values)
 def test_headers_of_any_json(value):
     with pytest.raises(ValueError):
