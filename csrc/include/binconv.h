@@ -197,7 +197,7 @@ BC_API void bc_plan_destroy(bc_plan *plan);
 /* How many threads the plan has work for, at most `limit`. */
 BC_API size_t bc_plan_threads(const bc_plan *plan, size_t limit);
 
-/* Bytes of workspace that bc_plan_run needs with that many threads. */
+/* Bytes of workspace that bc_plan_run needs with that many threads; SIZE_MAX for more than there can be. */
 BC_API size_t bc_plan_workspace_bytes(const bc_plan *plan, size_t threads);
 
 /* Who runs the slices of a plan. parallel_for must call slice(context, i) once for each i below count, in any
