@@ -392,6 +392,8 @@ cdef class Layer:
 
 cdef int execute(const bc_plan *plan, const void *source, void *destination) except -1:
     """Runs a plan on the library's threads, in a workspace that no other call is using."""
+    if plan == NULL:
+        raise ValueError("expected a plan that a layer has made")
     cdef bc_parallel parallel
     parallel.threads = bc_plan_threads(plan, threads_limit)
     parallel.parallel_for = NULL
@@ -468,7 +470,7 @@ def run_known(list calls not None, source, destination) -> bool:
         return False
     cdef Call call
     for call in calls:
-        if call.fits(source, destination):
+        if call is not None and call.fits(source, destination):
             execute(call.plan.plan, cnp.PyArray_DATA(source), cnp.PyArray_DATA(destination))
             return True
     return False
