@@ -93,6 +93,18 @@ def test_empty_source(size):
     check(ref.Layer(**{**vars(layer), "edge_mode": "EXCLUDE"}), source, padding=(2, 2, 2, 2))
 
 
+@pytest.mark.parametrize("edge_mode", ["CLAMP", "MIRROR", "MIRROR_WITH_EDGE"])
+def test_no_edge_to_repeat(edge_mode):
+    conv = convolution(ref.Layer(**{**vars(make(45, 9, (3, 3), 10)), "edge_mode": edge_mode}))
+    conv.padding = bc.Padding.explicit(2, 2, 2, 2)
+    source, destination = np.ones((1, 0, 4, 10), np.float32), np.full((1, 2, 2, 9), 7, np.float32)
+    with pytest.raises(ValueError, match="source: expected at least one pixel"):
+        conv(source)
+    with pytest.raises(ValueError, match="source: expected at least one pixel"):
+        conv.encode(source, destination)
+    assert (destination == 7).all()
+
+
 @pytest.mark.parametrize("source_dtype", ["float32", "float16"])
 def test_signs_of_special_pixels(source_dtype):
     """+0, -0 and NaN of either sign are bit 1; only what compares less than 0 is bit 0."""

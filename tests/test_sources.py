@@ -199,6 +199,16 @@ def test_reload_of_another_shape(change):
     assert np.array_equal(conv(IMAGE), expected)
 
 
+def test_reload_of_another_subpixel_factor():
+    def source(factor):
+        descriptor = bc.SubPixelConvolutionDescriptor(1, 1, 3, 4, subpixel_scale_factor=factor)
+        return bc.ArrayDataSource(descriptor, np.ones((4, 1, 1, 3)))
+
+    conv = bc.BinaryConvolution(source(1))
+    with pytest.raises(ValueError, match="destination_scale 1, got 2"):
+        conv.reload_weights_and_biases(source(2))
+
+
 def test_array_source_copies_and_freezes():
     words = WORDS.copy()
     source = bc.ArrayDataSource(DESC, words, [1, 2, 3, 4], "mine")
