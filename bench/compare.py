@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -136,7 +137,7 @@ def add_shares(rows: list[dict[str, Any]]) -> dict[str, float]:
     return limits
 
 
-def print_table(rows: list[dict[str, Any]], names: list[str]) -> None:
+def table(rows: list[dict[str, Any]], names: list[str]) -> str:
     def cells(r: dict[str, Any]) -> list[str]:
         ratios = r["times_faster"]
         return [
@@ -151,7 +152,16 @@ def print_table(rows: list[dict[str, Any]], names: list[str]) -> None:
         ]
 
     titles = ["layer", "mode", "ms", "MAC/cycle", "of stream", f"of {REFERENCE.name[4:]}", "KiB"]
-    print(markdown([*titles, *names], [cells(r) for r in rows], left=2))
+    return markdown([*titles, *names], [cells(r) for r in rows], left=2)
+
+
+def compiler() -> str | None:
+    """The C compiler here, with which the package was built if it was built here."""
+    try:
+        answer = subprocess.run(["cc", "--version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.partition("\n")[0]
 
 
 def main() -> None:
@@ -188,7 +198,7 @@ def main() -> None:
     names = [peer.name for peer in peers]
     if any(NODE in seconds for seconds in peer_seconds.values()):
         names.insert(names.index("OpenVINO") + 1, NODE)
-    print_table(rows, names)
+    print(table(rows, names))
     print("KiB: memory beyond source, result and weights. ×: how many times as long it takes.")
     rest = {
         "packing": parts.packing(arguments.rounds),
@@ -196,13 +206,15 @@ def main() -> None:
         "threads": parts.threads(arguments.rounds),
         "call_seconds": parts.call_seconds(arguments.rounds),
     }
-    parts.print_parts(rest)
+    print("\n".join(parts.lines(rest)))
     if arguments.json:
         report = {
             "machine": machine,
+            "compiler": compiler(),
             "platform": platform.platform(),
             "command": " ".join(sys.argv),
             "limits": limits,
+            "peers": names,
             "rows": rows,
             "peer_seconds": peer_seconds,
             **rest,

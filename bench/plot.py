@@ -1,12 +1,7 @@
-"""Draws the layer table: python bench/plot.py results.json docs/layers
-
-The first argument is what `compare.py --json` wrote; .png and .svg are put behind the second.
-"""
+"""Draws the layers of a run as bars."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +37,8 @@ def milliseconds(report: dict[str, Any], layer: str) -> dict[str, float]:
     return {name: 1e3 * value for name, value in seconds.items() if value is not None}
 
 
-def main() -> None:
-    source, target = Path(sys.argv[1]), Path(sys.argv[2])
-    report = json.loads(source.read_text(encoding="utf-8"))
+def draw(report: dict[str, Any], target: Path) -> None:
+    """`report` is what `compare.py --json` writes; .png and .svg are put behind `target`."""
     table = [milliseconds(report, case.name) for case in LAYERS]
     names = [name for name in SERIES if any(name in row for row in table)]
     plt.rcParams["svg.hashsalt"] = "binconv"  # the same file from the same figures
@@ -64,7 +58,3 @@ def main() -> None:
     axes.set_title(report["machine"], fontsize=7)
     figure.savefig(target.with_suffix(".png"), dpi=150)
     figure.savefig(target.with_suffix(".svg"), metadata={"Date": None})
-
-
-if __name__ == "__main__":
-    main()

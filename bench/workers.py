@@ -8,10 +8,11 @@ again, and where it dies twice in a layer, the layer goes without it.
 from __future__ import annotations
 
 import multiprocessing
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from peers import PEERS, checked
+from peers import PEERS, Peer, checked
 
 from binconv.bench.cases import LayerCase
 from binconv.bench.timing import Sample, Sampler
@@ -31,17 +32,22 @@ def serve(requests: Connection, name: str) -> None:
 
     bc.set_num_threads(1)
     (peer,) = (peer for peer in PEERS if peer.name == name)
-    while (case := requests.recv()) is not None:
-        try:
-            prepared = checked(peer, case)
-            sampler = Sampler(prepared.run)
-        except Exception as error:
-            requests.send(error)
-            continue
-        requests.send(prepared.node_seconds is not None)
-        while (what := requests.recv()) is not None:
-            node = prepared.node_seconds
-            requests.send(sampler.sample() if what == "sample" or node is None else node())
+    with suppress(EOFError):  # who asks has ended
+        while True:
+            serve_layer(requests, peer, requests.recv())
+
+
+def serve_layer(requests: Connection, peer: Peer, case: LayerCase) -> None:
+    try:
+        prepared = checked(peer, case)
+        sampler = Sampler(prepared.run)
+    except Exception as error:
+        requests.send(error)
+        return
+    requests.send(prepared.node_seconds is not None)
+    while (what := requests.recv()) is not None:
+        node = prepared.node_seconds
+        requests.send(sampler.sample() if what == "sample" or node is None else node())
 
 
 class Worker:

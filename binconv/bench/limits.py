@@ -27,9 +27,8 @@ def aligned(array: Array) -> Array:
     return copy  # type: ignore[return-value]
 
 
-def xnor_stream(isa: str, pixels: int, words: int) -> tuple[Run, int]:
-    """Runs the XNOR kernel over 9 taps of `words` words for 32 filters; with its multiply-adds."""
-    filters = 32
+def xnor_stream(isa: str, filters: int, pixels: int, words: int) -> tuple[Run, int]:
+    """Runs the XNOR kernel over 9 taps of `words` words; with how many multiply-adds that is."""
     generator = np.random.default_rng(1)
     weights = generator.integers(0, 2**32, (filters, 9, 2 * words), np.uint32)
     kernel = _kernels.XorpopWeights(isa, weights, 64 * words)
@@ -41,7 +40,7 @@ def xnor_stream(isa: str, pixels: int, words: int) -> tuple[Run, int]:
 
 
 def signed_stream(isa: str, pixels: int, channels: int) -> tuple[Run, int]:
-    """Runs the BINARY_WEIGHTS kernel over rows of `channels` inputs for 128 filters."""
+    """The same for the BINARY_WEIGHTS kernel, one row of `channels` inputs and 128 filters."""
     filters = 128
     generator = np.random.default_rng(1)
     weights = generator.integers(0, 2**32, (filters, 1, 1, -(-channels // 32)), np.uint32)
@@ -59,6 +58,6 @@ def stream_limit(mode: Mode, rounds: int = 7) -> float:
     if mode.type == bc.BinaryConvolutionType.BINARY_WEIGHTS:
         streams = [signed_stream(isa, 12, 128), signed_stream(isa, 6, 256)]
     else:
-        streams = [xnor_stream(isa, 28, 8), xnor_stream(isa, 14, 16)]
+        streams = [xnor_stream(isa, *sizes) for sizes in ((64, 28, 4), (32, 28, 8), (32, 14, 16))]
     timed = Rounds({str(index): run for index, (run, _) in enumerate(streams)}, rounds)
     return max(timed.per_cycle(str(index), macs) for index, (_, macs) in enumerate(streams))
