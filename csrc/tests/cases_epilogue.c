@@ -163,19 +163,20 @@ static bc_epilogue_args make_args(const epilogue_sizes *sizes) {
     return args;
 }
 
+/* S of counts. */
+static int64_t exact_sum(const bc_epilogue_args *args, size_t pixel, size_t channel) {
+    const size_t at = pixel * args->row_stride + channel;
+    const int64_t pixel_base = args->pixel_base ? args->pixel_base[pixel] : 0;
+    const int64_t doubled = (int64_t)args->counts[at] << args->count_shift;
+    const int64_t exact = args->channel_base[channel] + pixel_base - doubled;
+    return args->sum_shift ? (exact - (exact & 1)) / 2
+                           : exact; /* rounded down, as an arithmetic shift does */
+}
+
 /* What goes into the neuron. */
 static float epilogue_x(const bc_epilogue_args *args, size_t pixel, size_t channel) {
-    const size_t at = pixel * args->row_stride + channel;
-    float sum;
-    if (args->counts) {
-        const int64_t pixel_base = args->pixel_base ? args->pixel_base[pixel] : 0;
-        const int64_t doubled = (int64_t)args->counts[at] << args->count_shift;
-        const int64_t exact = args->channel_base[channel] + pixel_base - doubled;
-        /* Rounded down, as an arithmetic shift does. */
-        sum = (float)(args->sum_shift ? (exact - (exact & 1)) / 2 : exact);
-    } else {
-        sum = args->sums[at];
-    }
+    const float sum = args->counts ? (float)exact_sum(args, pixel, channel)
+                                   : args->sums[pixel * args->row_stride + channel];
     const float scaled = sum * args->scale[channel];
     const float with_beta = args->beta ? scaled * args->beta[pixel] : scaled;
     return with_beta + args->bias[channel];
@@ -227,6 +228,31 @@ static void check_halves(const subject *isa, bc_epilogue_args args, const float 
     expect_f16("halves", actual, expected, total);
 }
 
+/* Thresholds round the sums of the first pixel, so that bits turn both ways, and the two that never turn. */
+static void add_thresholds(bc_epilogue_args *args) {
+    int32_t *threshold = memory_input((args->channels + BC_SLACK) * sizeof *threshold);
+    int32_t *flip = memory_input((args->channels + BC_SLACK) * sizeof *flip);
+    for (size_t c = 0; c < args->channels + BC_SLACK; c++) {
+        const size_t kind = random_below(5);
+        flip[c] = random_below(2) ? -1 : 0;
+        threshold[c] = kind == 0 ? INT32_MIN : kind == 1 ? INT32_MAX : (int32_t)random_below(5) - 2;
+        if (kind > 1 && args->pixels && c < args->channels)
+            threshold[c] += (int32_t)exact_sum(args, 0, c) ^ flip[c];
+    }
+    args->bit_threshold = threshold;
+    args->bit_flip = flip;
+}
+
+static int expected_bit(const bc_epilogue_args *args, size_t pixel, size_t channel, float y) {
+    if (args->bit_threshold)
+        return (exact_sum(args, pixel, channel) ^ args->bit_flip[channel]) >= args->bit_threshold[channel];
+    if (args->pack_bias) {
+        const float shifted = y + args->pack_bias[channel];
+        y = shifted * args->pack_scale[channel];
+    }
+    return !(y < 0.0f);
+}
+
 static void check_bits(const subject *isa, bc_epilogue_args args, size_t destination_bit,
                        const float *floats) {
     const size_t float_stride = args.channels + args.pixels % 2;
@@ -238,14 +264,10 @@ static void check_bits(const subject *isa, bc_epilogue_args args, size_t destina
     memcpy(expected, actual, total * sizeof *expected);
     for (size_t pixel = 0; pixel < args.pixels; pixel++)
         for (size_t c = 0; c < args.channels; c++) {
-            float y = floats[pixel * float_stride + c];
-            if (args.pack_bias) {
-                const float shifted = y + args.pack_bias[c];
-                y = shifted * args.pack_scale[c];
-            }
+            const float y = floats[pixel * float_stride + c];
             uint64_t *word = &expected[pixel * stride + (destination_bit + c) / 64];
             const uint64_t bit = UINT64_C(1) << (destination_bit + c) % 64;
-            *word = y < 0.0f ? *word & ~bit : *word | bit;
+            *word = expected_bit(&args, pixel, c, y) ? *word | bit : *word & ~bit;
         }
     args.format = BC_BITS;
     args.destination = actual;
@@ -271,6 +293,10 @@ static void epilogue_case(const subject *isa, const epilogue_sizes *sizes) {
     check_halves(isa, args, floats);
     args.pack_bias = pack_bias;
     check_bits(isa, args, sizes->destination_bit, floats);
+    if (args.counts) {
+        add_thresholds(&args);
+        check_bits(isa, args, sizes->destination_bit, floats);
+    }
     case_end();
 }
 
