@@ -14,7 +14,7 @@
 
 #include "kernels.h"
 
-enum { SLOTS = 16, SLOT_BYTES = 1 << 22, GUARD_BYTES = 512 };
+enum { SLOTS = 24, SLOT_BYTES = 1 << 22, GUARD_BYTES = 512 };
 
 typedef struct slot {
     unsigned char *start; /* SLOT_BYTES, between two fences */
