@@ -243,6 +243,7 @@ cdef class Plan:
     """A layer on one source and destination size."""
 
     cdef bc_plan *plan
+    cdef Py_ssize_t source_bytes, destination_bytes
     cdef object pack_terms  # keeps the arrays, whose identity is part of the cache's key, alive
 
     def __dealloc__(self):
@@ -386,6 +387,8 @@ cdef class Layer:
         cdef Plan plan = self.plans.get(key)
         if plan is None:
             plan = self.make_plan(key, &config, (pack_bias, pack_scale))
+            plan.source_bytes = cnp.PyArray_NBYTES(source)
+            plan.destination_bytes = cnp.PyArray_NBYTES(destination)
         execute(plan.plan, cnp.PyArray_DATA(source), cnp.PyArray_DATA(destination))
         return plan
 
@@ -427,6 +430,8 @@ cdef class Call:
     cdef int source_type, destination_type
 
     def __init__(self, Layer layer not None, Plan plan not None, source, destination):
+        if source.nbytes != plan.source_bytes or destination.nbytes != plan.destination_bytes:
+            raise ValueError("the arrays are not of the sizes that the plan was made for")
         self.layer = layer
         self.plan = plan
         # Views of one element with all strides 0 keep no memory of the caller's.

@@ -29,13 +29,13 @@ _MAX_THREADS = 1024
 
 def isa() -> str:
     """The instruction set whose kernels run: the best that this machine has, or at most the one
-    that the environment variable BINCONV_ISA names.
+    that the environment variable BINCONV_ISA names.  MPS has nothing like it.
     """
     return _core.isa()
 
 
 def cpu_features() -> dict[str, bool]:
-    """The CPU features that kernels look at, and whether this machine has them."""
+    """The CPU features that kernels look at, and whether this machine has them.  Not in MPS."""
     return _core.cpu_features()
 
 
@@ -43,7 +43,7 @@ def set_num_threads(n: int) -> None:
     """Lets each call use up to n threads, 1 to 1024, in the whole process.
 
     A call uses fewer where its work does not pay for them.  Results are the same bits for every
-    number of threads.  Raises TypeError or ValueError for what is no such integer.
+    number of threads.  Raises TypeError or ValueError for what is no such integer.  Not in MPS.
     """
     _core.set_num_threads(_checks.integer(n, "n", 1, _MAX_THREADS))
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -185,8 +186,10 @@ def parse(data: object) -> list[LayerRecord]:
 
 def read_layer(path: str, prefix: str) -> LayerRecord:
     """One layer of a file."""
-    with _malformed(path), safetensors.safe_open(path, framework="numpy") as file:
-        archive = _Archive(file.metadata() or {}, frozenset(file.keys()), file.get_tensor)
+    # Read and not mapped into memory: a file that is cut short meanwhile would end the process.
+    data = Path(path).read_bytes()
+    with _malformed(path):
+        archive = _archive_of_bytes(data)
         for described in _layers(archive):
             if isinstance(described, dict) and described.get("prefix") == prefix:
                 return _read_layer(archive, described)

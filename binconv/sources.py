@@ -67,7 +67,7 @@ class ConvolutionDataSource(Protocol):
 
 
 def pack_weights(weights: ArrayLike) -> NDArray[np.uint32]:
-    """Packs weights into the words that a `ConvolutionDataSource` delivers.
+    """Packs weights into the words that a `ConvolutionDataSource` delivers.  MPS has no such call.
 
     weights: (O, kernel_height, kernel_width, Cg), of a float dtype (bit 0 where below 0, else 1,
         so NaN and both zeros are 1), bool (True is 1), or signed integers that are all +1 or -1.
@@ -105,7 +105,7 @@ def pack_weights(weights: ArrayLike) -> NDArray[np.uint32]:
 
 
 class ArrayDataSource:
-    """A data source over arrays, which it copies.
+    """A data source over arrays, which it copies.  MPS leaves data sources to its users.
 
     descriptor: a `ConvolutionDescriptor`.
     weights: uint32 words of shape `descriptor.weights_shape`, or what `pack_weights` takes, of
@@ -177,6 +177,8 @@ class ArrayDataSource:
 
 class SafetensorsDataSource:
     """A data source over one layer of a file that `save` of a layer or a `Sequential` wrote.
+
+    MPS leaves data sources to its users.
 
     path: the file, opened at `load` and let go of at `purge`.
     prefix: which layer: "" for a file of one layer, "0", "1", ... in a file of a Sequential.
