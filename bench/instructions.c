@@ -9,12 +9,12 @@
 #include "dispatch.h"
 
 /* What is counted under a name: one call. It has run once before, so that nothing is counted that happens once. */
-#define COUNT(NAME, CALL)                \
-    do {                                 \
-        CALL;                            \
-        CALLGRIND_ZERO_STATS;            \
-        CALL;                            \
-        CALLGRIND_DUMP_STATS_AT(NAME);   \
+#define COUNT(NAME, CALL)              \
+    do {                               \
+        CALL;                          \
+        CALLGRIND_ZERO_STATS;          \
+        CALL;                          \
+        CALLGRIND_DUMP_STATS_AT(NAME); \
     } while (0)
 
 enum { CHANNELS = 128, WORDS = CHANNELS / 64, PIXELS = 28, TAPS = 9, FILTERS = 64 };
@@ -50,8 +50,7 @@ static void count_source(const bc_kernels *kernels) {
     COUNT("pack_f32, terms", kernels->pack_f32(&pack));
     pack.abs_sum = abs_sum;
     COUNT("pack_f32, terms and |v|", kernels->pack_f32(&pack));
-    const bc_terms_args terms = {source, CHANNELS, PIXELS,  CHANNELS, bias,
-                                 scale,  values,   CHANNELS, abs_sum};
+    const bc_terms_args terms = {source, CHANNELS, PIXELS, CHANNELS, bias, scale, values, CHANNELS, abs_sum};
     COUNT("terms_f32", kernels->terms_f32(&terms));
     const bc_widen_args widen = {source, PIXELS * CHANNELS, values};
     COUNT("widen_f16", kernels->widen_f16(&widen));
@@ -65,8 +64,8 @@ static void count_source(const bc_kernels *kernels) {
 static void count_bits(const bc_kernels *kernels) {
     const size_t blocks = divide_up(FILTERS, kernels->xorpop_block_filters);
     void *packed = filled(blocks * TAPS * WORDS * kernels->xorpop_block_word_bytes);
-    const bc_xorpop_weights_args weights = {filled(FILTERS * TAPS * CHANNELS / 8), FILTERS, TAPS,
-                                            CHANNELS, packed};
+    const bc_xorpop_weights_args weights = {filled(FILTERS * TAPS * CHANNELS / 8), FILTERS, TAPS, CHANNELS,
+                                            packed};
     COUNT("xorpop_weights", kernels->xorpop_weights(&weights));
 
     const size_t row = PIXELS + 2;
@@ -87,8 +86,8 @@ static void count_floats(const bc_kernels *kernels) {
     const size_t blocks = divide_up(FILTERS, kernels->signsum_block_filters);
     const size_t stride_bytes = 3 * divide_up(run, 32) * kernels->signsum_block_word_bytes;
     void *packed = filled(blocks * stride_bytes);
-    const bc_signsum_weights_args weights = {filled(FILTERS * TAPS * CHANNELS / 8), FILTERS, 3, 3,
-                                             CHANNELS, packed};
+    const bc_signsum_weights_args weights = {
+        filled(FILTERS * TAPS * CHANNELS / 8), FILTERS, 3, 3, CHANNELS, packed};
     COUNT("signsum_weights", kernels->signsum_weights(&weights));
 
     const size_t row_floats = PIXELS * groups * floats;

@@ -95,7 +95,6 @@ def test_a_custom_policy_that_raises():
 def test_compiled_parts_that_no_layer_made():
     """The compiled module is private, but Python can reach it."""
     source, out = image(), np.zeros((1, 5, 5, 4), np.float32)
-    call = _core.Call(conv()._snapshot.layer, _core.Plan(), source, out)
     with pytest.raises(ValueError, match="plan"):
-        _core.run_known([call], source, out)
+        _core.Call(conv()._snapshot.layer, _core.Plan(), source, out)
     assert not _core.run_known([None], source, out)
