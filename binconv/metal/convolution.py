@@ -125,8 +125,16 @@ class BinaryConvolution(Layer):
         Returns the destination.  Raises TypeError or ValueError for images that do not suit the
         layer or live on another device, and then nothing is encoded.
         """
+        return self._encode_images(self._snapshot, command_buffer, source_image, destination_image)
+
+    def _encode_images(
+        self,
+        snapshot: Snapshot,
+        command_buffer: CommandBuffer,
+        source_image: Image,
+        destination_image: Image | None,
+    ) -> Image:
         buffer = commands.check(command_buffer)
-        snapshot = self._snapshot
         self._check_device(buffer.device, "command_buffer")
         source = self._check_source(snapshot, source_image)
         if destination_image is None:
@@ -147,12 +155,15 @@ class BinaryConvolution(Layer):
     ) -> list[Image]:
         """`encode` for each source.  MPS: encodeBatchToCommandBuffer:sourceImages:.
 
-        They need not have the same size.  Raises as `encode` does; what was encoded before the
-        wrong image stays encoded.
+        They need not have the same size; all see the layer as it is when the call begins.  Raises
+        as `encode` does; what was encoded before the wrong image stays encoded.
         """
+        snapshot = self._snapshot
         sources = _sequence(source_images, "source_images")
         if destination_images is None:
-            return [self.encode(command_buffer, source) for source in sources]
+            return [
+                self._encode_images(snapshot, command_buffer, source, None) for source in sources
+            ]
         destinations = _sequence(destination_images, "destination_images")
         if len(destinations) != len(sources):
             raise ValueError(
@@ -160,7 +171,7 @@ class BinaryConvolution(Layer):
                 f"got {len(destinations)}"
             )
         return [
-            self.encode(command_buffer, source, destination)
+            self._encode_images(snapshot, command_buffer, source, destination)
             for source, destination in zip(sources, destinations, strict=True)
         ]
 
