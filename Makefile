@@ -47,7 +47,7 @@ test-metal: $(VENV)/.built $(VENV)/.extra-test $(VENV)/.extra-metal ## Run the t
 	tools/vulkan.sh
 	$(BIN)/pytest tests/test_metal_*.py $(PYTEST_ARGS)
 
-lint: $(VENV)/.built $(VENV)/.extra-dev ## Check style and types: ruff, mypy --strict, clang-format
+lint: $(VENV)/.built $(VENV)/.extra-dev $(VENV)/.extra-test ## Check style and types: ruff, mypy --strict, clang-format
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
