@@ -306,6 +306,15 @@ def test_encode_batch_is_encode_for_each():
         conv.encode_batch(sources, destinations[:2])
 
 
+@pytest.mark.parametrize("edge_mode", ["CLAMP", "MIRROR", "MIRROR_WITH_EDGE"])
+def test_no_edge_to_repeat(edge_mode):
+    conv = convolution(make(45, 9, (3, 3), 10, edge_mode=edge_mode))
+    source, destination = np.ones((1, 0, 4, 10), np.float32), np.full((1, 2, 2, 9), 7, np.float32)
+    with pytest.raises(ValueError, match="source: expected at least one pixel"):
+        conv.encode(source, destination)
+    assert (destination == 7).all()
+
+
 def test_encode_batch_sees_the_layer_as_it_was_when_it_began():
     conv = convolution(make(89, 9, (3, 3), 10))
     image = np.ones((1, 4, 5, 10), np.float32)

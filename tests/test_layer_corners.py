@@ -97,12 +97,8 @@ def test_empty_source(size):
 def test_no_edge_to_repeat(edge_mode):
     conv = convolution(ref.Layer(**{**vars(make(45, 9, (3, 3), 10)), "edge_mode": edge_mode}))
     conv.padding = bc.Padding.explicit(2, 2, 2, 2)
-    source, destination = np.ones((1, 0, 4, 10), np.float32), np.full((1, 2, 2, 9), 7, np.float32)
     with pytest.raises(ValueError, match="source: expected at least one pixel"):
-        conv(source)
-    with pytest.raises(ValueError, match="source: expected at least one pixel"):
-        conv.encode(source, destination)
-    assert (destination == 7).all()
+        conv(np.ones((1, 0, 4, 10), np.float32))
 
 
 @pytest.mark.parametrize("source_dtype", ["float32", "float16"])
