@@ -1,8 +1,7 @@
 /* AVX-512 with VPOPCNTDQ and BITALG (Ice Lake, Zen 4 and later).
  *
- * Leans on vpopcntq (Zen 5: 2 a cycle on 2 of 4 pipes' worth of ALUs shared with xor and add; Intel: 1 a cycle on port
- * 5), vpxorq with a broadcast memory operand, vpaddq, and for BINARY_WEIGHTS on vpermps (2 a cycle on Zen 5, 1 on
- * Intel), which looks sixteen sums up at once.
+ * Leans on vpopcntq, vpxorq and vpaddq: together 3 operations for a word of 8 filters, of which Zen 5 does 4 a cycle and
+ * Intel's cores with two vector ports 2; and for BINARY_WEIGHTS on vpermps, which looks sixteen sums up at once.
  */
 #include "kernels.h"
 
