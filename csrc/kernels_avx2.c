@@ -1,8 +1,7 @@
 /* AVX2 with F16C and POPCNT (Haswell, Zen and later).
  *
- * There is no vector popcount: vpshufb looks up the bits of 32 nibbles at once (2 a cycle on Zen, 1 on Intel before Ice
- * Lake), counts gather in bytes, and vpsadbw adds these up before they can overflow. For BINARY_WEIGHTS vpermps looks
- * up eight signed sums at once.
+ * There is no vector popcount: vpshufb looks up the counts of 4 bits of 32 filters at once, for two pixels as the two
+ * nibbles of a byte. For BINARY_WEIGHTS vpermps looks up eight signed sums at once.
  */
 #include "kernels.h"
 
