@@ -6,25 +6,29 @@
 #include <string.h>
 
 #include "cpu.h"
+#include "probe.h"
 
 typedef struct bc_isa_entry {
     const char *name;
     uint32_t needs;
     const bc_kernels *own;
+    int must_prove; /* chosen only where it is measured to be faster than the one before it */
 } bc_isa_entry;
 
 /* Best last. To add one, add its line here, its table to kernels.h, and to cpu.h a feature that it needs. */
+#define NEEDS_AVX2 BC_CPU_avx2 | BC_CPU_f16c | BC_CPU_fma | BC_CPU_popcnt
+#define NEEDS_AVX512VPOPCNT                                                             \
+    NEEDS_AVX2 | BC_CPU_avx512f | BC_CPU_avx512bw | BC_CPU_avx512dq | BC_CPU_avx512vl | \
+        BC_CPU_avx512vpopcntdq | BC_CPU_avx512bitalg
 static const bc_isa_entry isas[] = {
-    {"scalar", 0, &bc_kernels_scalar},
+    {"scalar", 0, &bc_kernels_scalar, 0},
 #if defined(__x86_64__) || defined(_M_X64)
-    {"avx2", BC_CPU_avx2 | BC_CPU_f16c | BC_CPU_fma | BC_CPU_popcnt, &bc_kernels_avx2},
-    {"avx512vpopcnt",
-     BC_CPU_avx2 | BC_CPU_f16c | BC_CPU_fma | BC_CPU_popcnt | BC_CPU_avx512f | BC_CPU_avx512bw |
-         BC_CPU_avx512dq | BC_CPU_avx512vl | BC_CPU_avx512vpopcntdq | BC_CPU_avx512bitalg,
-     &bc_kernels_avx512vpopcnt},
+    {"avx2", NEEDS_AVX2, &bc_kernels_avx2, 0},
+    {"avx512vpopcnt", NEEDS_AVX512VPOPCNT, &bc_kernels_avx512vpopcnt, 0},
+    {"avx512carrysave", NEEDS_AVX512VPOPCNT, &bc_kernels_avx512carrysave, 1},
 #elif (defined(__aarch64__) && !defined(__AARCH64EB__)) || defined(_M_ARM64)
-    {"neon", BC_CPU_neon, &bc_kernels_neon},
-    {"asimddp", BC_CPU_neon | BC_CPU_asimddp, &bc_kernels_asimddp},
+    {"neon", BC_CPU_neon, &bc_kernels_neon, 0},
+    {"asimddp", BC_CPU_neon | BC_CPU_asimddp, &bc_kernels_asimddp, 0},
 #endif
 };
 enum { ISA_COUNT = sizeof isas / sizeof isas[0] };
@@ -47,6 +51,14 @@ static void overlay(bc_kernels *table, const bc_kernels *own) {
 #undef BC_CONSTANT
 }
 
+/* The last one, unless it must prove itself and does not. */
+static size_t best_isa(void) {
+    const size_t last = registry.count - 1;
+    const int chosen = !registry.entries[last]->must_prove ||
+                       bc_probe_xorpop(&registry.tables[last], &registry.tables[last - 1]);
+    return chosen ? last : last - 1;
+}
+
 static void build_registry(void) {
     const uint32_t features = bc_cpu_features();
     bc_kernels table;
@@ -58,10 +70,12 @@ static void build_registry(void) {
         registry.entries[registry.count] = &isas[i];
         registry.count++;
     }
-    registry.chosen = registry.count - 1;
 
     const char *forced = getenv("BINCONV_ISA");
-    if (!forced || !*forced) return;
+    if (!forced || !*forced) {
+        registry.chosen = best_isa();
+        return;
+    }
     for (size_t i = 0; i < registry.count; i++) {
         if (strcmp(forced, registry.entries[i]->name) == 0) {
             registry.chosen = i;
@@ -71,7 +85,7 @@ static void build_registry(void) {
     registry.status = BC_UNKNOWN_ISA;
 }
 
-/* 0: untouched, 1: being built by some thread, 2: ready. A spin suffices: building takes microseconds. */
+/* 0: untouched, 1: being built by some thread, 2: ready. A spin suffices: building takes microseconds, with a probe some 100. */
 static atomic_int registry_state;
 
 static void ensure_registry(void) {

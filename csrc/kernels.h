@@ -141,6 +141,7 @@ typedef struct bc_kernels {
 extern const bc_kernels bc_kernels_scalar;
 extern const bc_kernels bc_kernels_avx2;
 extern const bc_kernels bc_kernels_avx512vpopcnt;
+extern const bc_kernels bc_kernels_avx512carrysave;
 extern const bc_kernels bc_kernels_neon;
 extern const bc_kernels bc_kernels_asimddp;
 

@@ -49,7 +49,8 @@ def test_the_list_is_complete():
         assert any("avx512" in isa for isa in isas)
     for feature in ("neon", "asimddp"):
         assert (feature in isas) == bool(features.get(feature))
-    assert bc.isa() in isas
+    # The last one, or the one before it where two suit and a measurement decides.
+    assert bc.isa() in isas[-2:]
 
 
 @pytest.mark.parametrize("isa", _core.isas())
