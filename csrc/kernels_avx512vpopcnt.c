@@ -210,19 +210,54 @@ static void xorpop(const bc_xorpop_args *args) {
     }
 }
 
+/* Windows of few words, one pixel after the other without gaps: the words of neighbouring pixels fill a vector, so that no
+ * lanes are added up before all taps are. */
+static void window_popcount_dense(const bc_window_popcount_args *args) {
+    enum { VECTOR = 8 /* words */ };
+    const size_t words = args->words, chunk_pixels = 4 * VECTOR / words;
+    uint64_t sums[4 * VECTOR];
+    for (size_t done = 0; done < args->pixels; done += chunk_pixels) {
+        const size_t left = args->pixels - done, pixels = left < chunk_pixels ? left : chunk_pixels;
+        const uint64_t *source = args->source + done * words;
+        for (size_t i = 0; i < pixels * words; i += VECTOR) {
+            const size_t rest = pixels * words - i;
+            const __mmask8 lanes = rest < VECTOR ? (__mmask8)first_lanes(rest) : 0xff;
+            __m512i sum = _mm512_setzero_si512();
+            for (size_t tap = 0; tap < args->taps; tap++) {
+                const uint64_t *at = source + args->tap_offset[tap] + i;
+                sum = _mm512_add_epi64(sum, _mm512_popcnt_epi64(_mm512_maskz_loadu_epi64(lanes, at)));
+            }
+            if (words == 1)
+                _mm512_mask_cvtepi64_storeu_epi32(args->counts + done + i, lanes, sum);
+            else
+                _mm512_storeu_si512(sums + i, sum);
+        }
+        for (size_t pixel = 0; words > 1 && pixel < pixels; pixel++) {
+            uint64_t count = 0;
+            for (size_t k = 0; k < words; k++) count += sums[pixel * words + k];
+            args->counts[done + pixel] = (int32_t)count;
+        }
+    }
+}
+
 static void window_popcount(const bc_window_popcount_args *args) {
+    if (args->words && args->words < 8 && args->source_stride == (ptrdiff_t)args->words) {
+        window_popcount_dense(args);
+        return;
+    }
     for (size_t pixel = 0; pixel < args->pixels; pixel++) {
         const uint64_t *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        uint64_t count = 0;
         __m512i sum = _mm512_setzero_si512();
         for (size_t tap = 0; tap < args->taps; tap++) {
             const uint64_t *words = source + args->tap_offset[tap];
-            for (size_t k = 0; k < args->words; k += 8) {
-                const size_t left = args->words - k;
-                const __mmask8 lanes = left < 8 ? (__mmask8)first_lanes(left) : 0xff;
-                sum = _mm512_add_epi64(sum, _mm512_popcnt_epi64(_mm512_maskz_loadu_epi64(lanes, words + k)));
-            }
+            size_t k = 0;
+            for (; k + 8 <= args->words; k += 8)
+                sum = _mm512_add_epi64(sum, _mm512_popcnt_epi64(_mm512_loadu_si512(words + k)));
+            for (; k < args->words; k++) count += (uint64_t)_mm_popcnt_u64(words[k]);
         }
-        args->counts[pixel] = (int32_t)_mm512_reduce_add_epi64(sum);
+        if (args->words >= 8) count += (uint64_t)_mm512_reduce_add_epi64(sum);
+        args->counts[pixel] = (int32_t)count;
     }
 }
 
