@@ -36,13 +36,14 @@ typedef struct bc_terms_args {
     float *abs_sum; /* [pixels] or NULL */
 } bc_terms_args;
 
-typedef struct bc_slice_args {
+typedef struct bc_gather_args {
     const uint64_t *source;
-    ptrdiff_t source_stride;
-    size_t pixels, first_bit, bits;
+    ptrdiff_t first_bit, pixel_step_bits;
+    const ptrdiff_t *tap_bit;
+    size_t taps, bits, groups, pixels;
     uint64_t *destination;
-    ptrdiff_t destination_stride;
-} bc_slice_args;
+    size_t pixel_stride, word_stride;
+} bc_gather_args;
 
 typedef struct bc_xorpop_weights_args {
     const uint32_t *weights; /* [filters][taps][ceil(channels / 32)], dirty past the last channel */

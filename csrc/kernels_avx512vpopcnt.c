@@ -123,6 +123,89 @@ static void terms_f32(const bc_terms_args *args) {
     }
 }
 
+/* ---- Gathering bits: eight words at once, from as many source words as fill a vector --------------- */
+
+/* The lanes of a vector: all groups of some pixels, or some groups of one. */
+typedef struct gather_lanes {
+    size_t groups, pixels;
+    __m512i at; /* bits from the first lane's to each */
+} gather_lanes;
+
+/* As many as there are lanes for, and as lie near enough for the words that 64 bits of each touch to fill one vector. */
+static inline gather_lanes lay_out_lanes(const bc_gather_args *args) {
+    const size_t lanes = 8, reach = 512 - 63 - 64; /* bits */
+    const size_t near_groups = reach / args->bits + 1;
+    gather_lanes made = {.groups = args->groups < lanes ? args->groups : lanes, .pixels = 1};
+    if (made.groups > near_groups) made.groups = near_groups;
+    if (made.groups == args->groups) {
+        made.pixels = lanes / made.groups;
+        const size_t left = reach - (made.groups - 1) * args->bits, step = (size_t)args->pixel_step_bits;
+        if (step * (made.pixels - 1) > left) made.pixels = left / step + 1;
+    }
+    int64_t at[8] = {0};
+    for (size_t pixel = 0, lane = 0; pixel < made.pixels; pixel++)
+        for (size_t group = 0; group < made.groups; group++, lane++)
+            at[lane] = (int64_t)pixel * args->pixel_step_bits + (int64_t)(group * args->bits);
+    made.at = _mm512_loadu_si512(at);
+    return made;
+}
+
+/* `bits` bits of each lane, of which the last begins `reach` bits after the first, which begins at bit `first_bit`. */
+static inline __m512i read_lanes(const uint64_t *source, ptrdiff_t first_bit, size_t reach, size_t bits,
+                                 __m512i lanes) {
+    const size_t shift = (size_t)first_bit & 63, words = (shift + reach + bits + 63) / 64;
+    const __m512i block = _mm512_maskz_loadu_epi64((__mmask8)first_lanes(words), source + (first_bit >> 6));
+    const __m512i at = _mm512_add_epi64(lanes, _mm512_set1_epi64((long long)shift));
+    const __m512i word = _mm512_srli_epi64(at, 6), down = _mm512_and_si512(at, _mm512_set1_epi64(63));
+    const __m512i next = _mm512_add_epi64(word, _mm512_set1_epi64(1));
+    const __m512i low = _mm512_srlv_epi64(_mm512_permutexvar_epi64(word, block), down);
+    const __m512i high = _mm512_sllv_epi64(_mm512_permutexvar_epi64(next, block),
+                                           _mm512_sub_epi64(_mm512_set1_epi64(64), down));
+    return _mm512_and_si512(_mm512_or_si512(low, high), _mm512_set1_epi64((long long)bc_low_bits(bits)));
+}
+
+/* All words of the lanes of one vector, `reach` bits apart, which begin at `first_bit`. */
+static inline void gather_vector(const bc_gather_args *args, ptrdiff_t first_bit, size_t reach, __m512i lanes,
+                                 __mmask8 present, uint64_t *destination) {
+    __m512i word = _mm512_setzero_si512();
+    size_t filled = 0;
+    for (size_t tap = 0; tap < args->taps; tap++)
+        for (size_t done = 0, part; done < args->bits; done += part) {
+            part = args->bits - done < 64 - filled ? args->bits - done : 64 - filled;
+            const ptrdiff_t at = first_bit + args->tap_bit[tap] + (ptrdiff_t)done;
+            const __m512i bits = read_lanes(args->source, at, reach, part, lanes);
+            word = _mm512_or_si512(word, _mm512_sll_epi64(bits, _mm_cvtsi64_si128((long long)filled)));
+            filled += part;
+            if (filled < 64) continue;
+            _mm512_mask_storeu_epi64(destination, present, word);
+            destination += args->word_stride;
+            word = _mm512_setzero_si512();
+            filled = 0;
+        }
+    if (filled) _mm512_mask_storeu_epi64(destination, present, word);
+}
+
+static void gather_bits(const bc_gather_args *args) {
+    if (!args->taps || !args->bits || !args->groups) return;
+    if (args->pixel_stride != args->groups || args->pixel_step_bits < 0) {
+        bc_kernels_scalar.gather_bits(args);
+        return;
+    }
+    const gather_lanes lanes = lay_out_lanes(args);
+    for (size_t pixel = 0, pixels; pixel < args->pixels; pixel += pixels) {
+        pixels = args->pixels - pixel < lanes.pixels ? args->pixels - pixel : lanes.pixels;
+        for (size_t group = 0, groups; group < args->groups; group += groups) {
+            groups = args->groups - group < lanes.groups ? args->groups - group : lanes.groups;
+            gather_vector(args,
+                          args->first_bit + (ptrdiff_t)pixel * args->pixel_step_bits +
+                              (ptrdiff_t)(group * args->bits),
+                          (pixels - 1) * (size_t)args->pixel_step_bits + (groups - 1) * args->bits, lanes.at,
+                          (__mmask8)first_lanes(pixels * groups),
+                          args->destination + pixel * args->pixel_stride + group);
+        }
+    }
+}
+
 /* ---- XNOR: 8 filters to a vector, one word of a pixel broadcast against the same word of each ------- */
 
 enum { BLOCK_FILTERS = 8 };
@@ -451,6 +534,7 @@ const bc_kernels bc_kernels_avx512vpopcnt = {
     .widen_u8 = widen_u8,
     .pack_f32 = pack_f32,
     .terms_f32 = terms_f32,
+    .gather_bits = gather_bits,
     .xorpop_block_filters = BLOCK_FILTERS,
     .xorpop_block_word_bytes = BLOCK_FILTERS * sizeof(uint64_t),
     .xorpop_weights = xorpop_weights,

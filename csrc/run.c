@@ -20,7 +20,7 @@ typedef struct run {
 typedef struct slice_scratch {
     void *sums; /* int32 counts or float sums, [tile pixels][chunk filters] */
     int32_t *pixel_base, *channel_base;
-    uint64_t *slot_row;
+    uint64_t *slot_rows;
     float *beta, *staging, *window_row, *window, *abs_window;
 } slice_scratch;
 
@@ -40,7 +40,7 @@ static slice_scratch scratch_of(const run *run, size_t slice) {
         .channel_base = (int32_t *)(base + layout->channel_base),
         .beta = (float *)(base + layout->beta),
         .staging = (float *)(base + layout->staging),
-        .slot_row = (uint64_t *)(base + layout->slot_row),
+        .slot_rows = (uint64_t *)(base + layout->slot_rows),
         .window_row = (float *)(base + layout->window_row),
         .window = (float *)(base + layout->window),
         .abs_window = (float *)(base + layout->abs_window),
@@ -76,20 +76,14 @@ static void prepare_slice(void *context, size_t slice) {
     const run *run = context;
     const bc_plan *plan = run->plan;
     const slice_scratch scratch = scratch_of(run, slice);
-    const int joins_taps = plan->layer->joins_taps;
+    bc_row_scratch rows = {.slot_rows = scratch.slot_rows, .staging = scratch.staging};
     float *abs_plane = plan->layer->beta_scaling ? (float *)(run->shared + plan->layout.abs_plane) : NULL;
     size_t begin, end;
-    share(plan->config.images * plan->rows.count, slice, run->slices, &begin, &end);
-    for (size_t row = begin; row < end; row++) {
-        uint64_t *words = (uint64_t *)run->shared + row * plan->source_row_words;
-        const bc_prepared_row out = {
-            .words = joins_taps ? scratch.slot_row : words,
-            .abs_mean = abs_plane ? abs_plane + row * plan->columns.count : NULL,
-        };
-        bc_prepare_row(plan, run->source, row / plan->rows.count, row % plan->rows.count, 0,
-                       plan->columns.count, &out, scratch.staging);
-        if (joins_taps) bc_join_taps(plan, scratch.slot_row, words);
-    }
+    share(plan->config.images * plan->source_rows, slice, run->slices, &begin, &end);
+    for (size_t row = begin; row < end; row++)
+        bc_prepare_words(plan, run->source, row, &rows,
+                         abs_plane ? abs_plane + row * plan->columns.count : NULL,
+                         (uint64_t *)run->shared + row * plan->source_row_words);
 }
 
 /* ---- Preparing the window of some tiles: BINARY_WEIGHTS ------------------------------------------- */
