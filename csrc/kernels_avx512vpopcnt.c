@@ -133,19 +133,18 @@ typedef struct gather_lanes {
 
 /* As many as there are lanes for, and as lie near enough for the words that 64 bits of each touch to fill one vector. */
 static inline gather_lanes lay_out_lanes(const bc_gather_args *args) {
-    const size_t lanes = 8, reach = 512 - 63 - 64; /* bits */
-    const size_t near_groups = reach / args->bits + 1;
-    gather_lanes made = {.groups = args->groups < lanes ? args->groups : lanes, .pixels = 1};
-    if (made.groups > near_groups) made.groups = near_groups;
-    if (made.groups == args->groups) {
-        made.pixels = lanes / made.groups;
-        const size_t left = reach - (made.groups - 1) * args->bits, step = (size_t)args->pixel_step_bits;
-        if (step * (made.pixels - 1) > left) made.pixels = left / step + 1;
+    enum { LANES_64 = 8, NEAR = 512 - 63 - 64 /* bits */ };
+    gather_lanes made = {.groups = 0, .pixels = 1};
+    int64_t at[LANES_64] = {0};
+    size_t lane = 0;
+    for (size_t bit = 0; made.groups < args->groups && lane < LANES_64 && bit <= NEAR; bit += args->bits) {
+        at[lane++] = (int64_t)bit;
+        made.groups++;
     }
-    int64_t at[8] = {0};
-    for (size_t pixel = 0, lane = 0; pixel < made.pixels; pixel++)
-        for (size_t group = 0; group < made.groups; group++, lane++)
-            at[lane] = (int64_t)pixel * args->pixel_step_bits + (int64_t)(group * args->bits);
+    if (made.groups == args->groups)
+        for (int64_t last = at[lane - 1], step = args->pixel_step_bits, bit = step;
+             lane + made.groups <= LANES_64 && bit + last <= NEAR; bit += step, made.pixels++)
+            for (size_t group = 0; group < made.groups; group++) at[lane++] = bit + at[group];
     made.at = _mm512_loadu_si512(at);
     return made;
 }

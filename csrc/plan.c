@@ -5,13 +5,14 @@
 
 #include "sizes.h"
 
-/* Pixels of a tile: enough to reuse a block's weights from L1, few enough that sums stay there. A multiple of 7, 4 and
- * 8, so that tiles of kernels that are built for any of these end without a rest. */
-enum { TILE_PIXELS = 56 };
-
-/* Filters of a chunk: sums of a tile are TILE_PIXELS x this. Bits are written a word at a time, which wants 64; lookups of
- * float sums keep more filters in registers. */
+/* Filters of a chunk. Bits are written a word at a time, which wants 64; lookups of float sums keep more filters in
+ * registers. */
 enum { CHUNK_FILTERS = 64, CHUNK_FILTERS_FLOAT = 128 };
+
+/* Pixels of a tile with that many filters: enough to reuse a block's weights from L1, few enough that sums stay there. A
+ * multiple of 7, 4 and 8, so that tiles of kernels that are built for any of these end without a rest. Chunks of fewer
+ * filters get more pixels, so that there is as much to do for a call. */
+enum { TILE_PIXELS = 56 };
 
 enum { WINDOW_BYTES = 384 * 1024, STAGING_FLOATS = 2048, ALIGNMENT = 64 };
 
@@ -199,7 +200,9 @@ static const bc_run *find_dense_run(const bc_plan *plan) {
     const bc_image *source = &plan->config.source;
     const bc_run *found = NULL;
     if (layer->input_bias || layer->beta_scaling) return NULL; /* which are taken pixel by pixel */
-    if (source->format != BC_BITS && source->channels != layer->input_channels) return NULL;
+    /* Bits are moved there one slot after the other, which pays where many taps are read of each. */
+    if (source->format == BC_BITS ? !bc_layer_joins_rows(layer) : source->channels != layer->input_channels)
+        return NULL;
     for (size_t i = 0; i < plan->columns.run_count; i++) {
         const bc_run *run = &plan->columns.runs[i];
         if (run->source == BC_OFF_SOURCE) continue;
@@ -241,15 +244,20 @@ static void lay_out_source(bc_plan *plan) {
 }
 
 static void choose_tiles(bc_plan *plan) {
-    plan->tile_width = plan->out_width <= TILE_PIXELS ? plan->out_width : TILE_PIXELS;
+    const bc_layer *layer = plan->layer;
+    const size_t filters = bc_layer_is_binary(layer) ? CHUNK_FILTERS : CHUNK_FILTERS_FLOAT;
+    plan->chunk_blocks = bc_min(filters / layer->block_filters, layer->group_blocks);
+    plan->group_chunks = bc_divide_up(layer->group_blocks, plan->chunk_blocks);
+
+    const size_t most = TILE_PIXELS * (filters / layer->block_filters / plan->chunk_blocks);
+    plan->tile_width = plan->out_width <= most ? plan->out_width : TILE_PIXELS;
     plan->tile_height = plan->tile_images = 1;
     if (plan->tile_width == plan->out_width)
-        plan->tile_height = even_part(plan->out_height, TILE_PIXELS / plan->tile_width);
+        plan->tile_height = even_part(plan->out_height, most / plan->tile_width);
     if (plan->tile_width == plan->out_width && plan->tile_height == plan->out_height)
-        plan->tile_images =
-            even_part(plan->config.images, TILE_PIXELS / (plan->tile_width * plan->tile_height));
+        plan->tile_images = even_part(plan->config.images, most / (plan->tile_width * plan->tile_height));
 
-    if (bc_layer_is_binary(plan->layer)) {
+    if (bc_layer_is_binary(layer)) {
         lay_out_slots(plan);
         lay_out_source(plan);
     } else {
@@ -275,10 +283,6 @@ static int chunks_share_words(const bc_plan *plan) {
 }
 
 static bc_status choose_units(bc_plan *plan) {
-    const bc_layer *layer = plan->layer;
-    const size_t filters = bc_layer_is_binary(layer) ? CHUNK_FILTERS : CHUNK_FILTERS_FLOAT;
-    plan->chunk_blocks = bc_min(filters / layer->block_filters, layer->group_blocks);
-    plan->group_chunks = bc_divide_up(layer->group_blocks, plan->chunk_blocks);
     plan->unit_chunk = chunks_share_words(plan) ? bc_plan_chunks(plan) : 1;
     plan->units = 1;
     if (!bc_multiply(&plan->units, plan->tiles_images) || !bc_multiply(&plan->units, plan->tiles_y) ||
