@@ -578,6 +578,7 @@ def epilogue(
     args.channels = channels
     args.channel_base = <const int32_t *>data(channel_base)
     args.pixel_base = <const int32_t *>data(pixel_base)
+    args.pixel_base_stride = 1
     args.count_shift = count_shift
     args.sum_shift = sum_shift
     args.scale = <const float *>data(scale)

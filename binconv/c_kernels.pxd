@@ -101,6 +101,7 @@ cdef extern from "kernels.h" nogil:
         size_t row_stride, pixels, channels
         const int32_t *channel_base
         const int32_t *pixel_base
+        size_t pixel_base_stride
         unsigned count_shift, sum_shift
         const float *scale
         const float *bias

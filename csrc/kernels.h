@@ -111,7 +111,8 @@ typedef struct bc_epilogue_args {
     size_t row_stride; /* elements between pixels of counts or sums */
     size_t pixels, channels;
     const int32_t *channel_base; /* [channels], counts only */
-    const int32_t *pixel_base;   /* [pixels], or NULL for 0 */
+    const int32_t *pixel_base;   /* [pixels], pixel_base_stride apart, or NULL for 0 */
+    size_t pixel_base_stride;
     unsigned count_shift, sum_shift;
     const float *scale, *bias; /* [channels] */
     const float *beta;         /* [pixels], or NULL for no multiplication */

@@ -380,7 +380,8 @@ static bc_status lay_out_workspace(bc_plan *plan) {
     plan->staging_floats = !staged ? 0 : at_once > STAGING_FLOATS ? at_once : STAGING_FLOATS;
     bytes = 0;
     if (!add_part(&bytes, &layout->sums, tile_pixels * chunk_filters + BC_SLACK, sizeof(float)) ||
-        !add_part(&bytes, &layout->pixel_base, tile_pixels, sizeof(int32_t)) ||
+        !add_part(&bytes, &layout->pixel_base, layer->type == BC_AND ? tile_pixels * layer->groups : 0,
+                  sizeof(int32_t)) ||
         !add_part(&bytes, &layout->beta, tile_pixels, sizeof(float)) ||
         !add_part(&bytes, &layout->channel_base, BC_EPILOGUE_CHANNELS + BC_SLACK, sizeof(int32_t)) ||
         !add_part(&bytes, &layout->staging, plan->staging_floats, sizeof(float)) ||
