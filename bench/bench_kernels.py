@@ -47,9 +47,9 @@ def terms_f32(isa: str) -> Run:
     return lambda: kernels.terms_f32(isa, source, bias, scale, out=out)
 
 
-def slice_bits(isa: str) -> Run:
-    source = words64(rng, PIXELS, WORDS)
-    return lambda: kernels.slice_bits(isa, source, 16, 80)
+def gather_bits(isa: str) -> Run:
+    source = words64(rng, 1, (PIXELS + 2) * 2)[0]
+    return lambda: kernels.gather_bits(isa, source, 0, 128, [0, 128, 256], 16, 8, PIXELS)
 
 
 def xorpop_weights(isa: str) -> Run:
@@ -113,7 +113,7 @@ BENCHMARKS: dict[str, Callable[[str], Run]] = {
     "widen_u8": widen(np.uint8),
     "pack_f32": pack_f32,
     "terms_f32": terms_f32,
-    "slice_bits": slice_bits,
+    "gather_bits": gather_bits,
     "xorpop_weights": xorpop_weights,
     "xorpop": xorpop,
     "window_popcount": window_popcount,

@@ -55,8 +55,10 @@ static void count_source(const bc_kernels *kernels) {
     const bc_widen_args widen = {source, PIXELS * CHANNELS, values};
     COUNT("widen_f16", kernels->widen_f16(&widen));
     COUNT("widen_u8", kernels->widen_u8(&widen));
-    const bc_slice_args slice = {filled(PIXELS * WORDS * 8), WORDS, PIXELS, 16, 80, words, WORDS};
-    COUNT("slice_bits", kernels->slice_bits(&slice));
+    const ptrdiff_t taps[] = {0, 128, 256};
+    const bc_gather_args gather = {filled((PIXELS + 2) * 16), 0, 128, taps, 3, 16, 8, PIXELS,
+                                   filled(PIXELS * 64),       8, 0};
+    COUNT("gather_bits", kernels->gather_bits(&gather));
     const bc_unpack_args unpack = {words, PIXELS, CHANNELS, filled(PIXELS * CHANNELS)};
     COUNT("unpack_i8", kernels->unpack_i8(&unpack));
 }

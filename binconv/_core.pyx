@@ -421,15 +421,22 @@ cdef int execute(const bc_plan *plan, const void *source, void *destination) exc
 
 
 cdef class Call:
-    """A layer on two plain arrays of certain shapes and types: what a call with `out` comes to, once
-    it has been checked in full."""
+    """A layer on two plain arrays of certain shapes and types, or packed images' words: what a call
+    with `out` comes to, once it has been checked in full."""
 
     cdef Plan plan
     cdef object layer  # which the plan points into
     cdef cnp.ndarray source, destination  # of no use but for their shapes and types
     cdef int source_type, destination_type
+    cdef size_t source_packed, destination_packed  # channels of packed images; 0: arrays
 
     def __init__(self, Layer layer not None, Plan plan not None, source, destination):
+        if type(source) is packed_image:
+            self.source_packed = source.channels
+            source = source.words
+        if type(destination) is packed_image:
+            self.destination_packed = destination.channels
+            destination = destination.words
         if source.nbytes != plan.source_bytes or destination.nbytes != plan.destination_bytes:
             raise ValueError("the arrays are not of the sizes that the plan was made for")
         self.layer = layer
@@ -469,13 +476,34 @@ cdef bint overlap(cnp.ndarray a, cnp.ndarray b):
     return first < second + cnp.PyArray_NBYTES(b) and second < first + cnp.PyArray_NBYTES(a)
 
 
+cdef object packed_image = None  # the class, which is Python's
+
+
+def set_packed_image(type packed not None) -> None:
+    """Says which class has words and channels as `_words` and `_channels`."""
+    global packed_image
+    packed_image = packed
+
+
 def run_known(list calls not None, source, destination) -> bool:
-    """Runs the one of `calls` that fits two arrays; False where none does."""
+    """Runs the one of `calls` that fits two images; False where none does."""
+    cdef size_t source_packed = 0, destination_packed = 0
+    if type(source) is packed_image:
+        source_packed = source._channels
+        source = source._words
+    if type(destination) is packed_image:
+        destination_packed = destination._channels
+        destination = destination._words
     if not (cnp.PyArray_CheckExact(source) and cnp.PyArray_CheckExact(destination)):
         return False
     cdef Call call
     for call in calls:
-        if call is not None and call.fits(source, destination):
+        if (
+            call is not None
+            and call.source_packed == source_packed
+            and call.destination_packed == destination_packed
+            and call.fits(source, destination)
+        ):
             execute(call.plan.plan, cnp.PyArray_DATA(source), cnp.PyArray_DATA(destination))
             return True
     return False

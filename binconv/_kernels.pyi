@@ -28,11 +28,15 @@ def terms_f32(
     abs_sum: NDArray[np.float32] | None = None,
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]: ...
-def slice_bits(
+def gather_bits(
     isa: str,
     source: ArrayLike,
     first_bit: int,
+    pixel_step_bits: int,
+    tap_bit: ArrayLike,
     bits: int,
+    groups: int,
+    pixels: int,
     *,
     out: NDArray[np.uint64] | None = None,
 ) -> NDArray[np.uint64]: ...

@@ -228,22 +228,56 @@ def terms_f32(str isa, source, bias=None, scale=None, *, abs_sum=None, out=None)
     return out
 
 
-def slice_bits(str isa, source, size_t first_bit, size_t bits, *, out=None):
-    """Bits first_bit to first_bit + bits - 1 of rows of words, from bit 0 on."""
+def gather_bits(
+    str isa,
+    source,
+    Py_ssize_t first_bit,
+    Py_ssize_t pixel_step_bits,
+    tap_bit,
+    Py_ssize_t bits,
+    Py_ssize_t groups,
+    Py_ssize_t pixels,
+    *,
+    out=None,
+):
+    """Fields of dense words side by side: uint64 (words, pixels, groups).
+
+    Field t of a group is the `bits` bits from first_bit + pixel * pixel_step_bits + tap_bit[t]
+    + group * bits on.
+    """
     cdef const bc_kernels *kernels = table(isa)
-    source = as_source(source, np.uint64, "source")
-    cdef size_t row_bits = source.shape[1] * 64
-    require(first_bit <= row_bits and bits <= row_bits - first_bit, "the slice must lie in the row")
-    out = as_out(out, np.uint64, (source.shape[0], words_of(bits, 64)))
-    cdef bc_slice_args args
+    source = as_source(np.asarray(source)[None], np.uint64, "source")
+    tap_bit = np.ascontiguousarray(tap_bit, np.intp)
+    require(tap_bit.ndim == 1, "tap_bit must have 1 dimension")
+    require(bits >= 0 and groups >= 0 and pixels >= 0, "sizes must not be negative")
+    if tap_bit.size and bits and groups and pixels:
+        last = (pixels - 1) * pixel_step_bits
+        least = first_bit + min(last, 0) + int(tap_bit.min())
+        most = first_bit + max(last, 0) + int(tap_bit.max()) + groups * bits
+        require(least >= 0 and most <= source.shape[1] * 64, "the fields must lie in the source")
+    shape = (words_of(tap_bit.size * bits, 64), pixels, groups)
+    if out is None:
+        out = np.empty(shape, np.uint64)
+    require(
+        isinstance(out, np.ndarray) and out.dtype == np.uint64 and out.shape == shape
+        and out.flags.writeable and out.flags.aligned,
+        f"out must be a writeable uint64 array of shape {shape}",
+    )
+    require(out.size == 0 or groups == 1 or out.strides[2] == 8, "groups of out must be dense")
+    require(min(out.strides, default=0) >= 0, "strides of out must not be negative")
+    cdef bc_gather_args args
     args.source = <const uint64_t *>data(source)
-    args.source_stride = row_stride(source, "source")
-    args.pixels = source.shape[0]
     args.first_bit = first_bit
+    args.pixel_step_bits = pixel_step_bits
+    args.tap_bit = <const ptrdiff_t *>data(tap_bit)
+    args.taps = tap_bit.size
     args.bits = bits
+    args.groups = groups
+    args.pixels = pixels
     args.destination = <uint64_t *>data(out)
-    args.destination_stride = row_stride(out, "out")
-    kernels.slice_bits(&args)
+    args.pixel_stride = out.strides[1] // 8
+    args.word_stride = out.strides[0] // 8
+    kernels.gather_bits(&args)
     return out
 
 
@@ -544,6 +578,7 @@ def epilogue(
     args.channels = channels
     args.channel_base = <const int32_t *>data(channel_base)
     args.pixel_base = <const int32_t *>data(pixel_base)
+    args.pixel_base_stride = 1
     args.count_shift = count_shift
     args.sum_shift = sum_shift
     args.scale = <const float *>data(scale)

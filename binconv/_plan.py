@@ -89,7 +89,7 @@ class Job(NamedTuple):
         destination = self.destination
         arguments = self.plan.arguments
         if isinstance(destination, PackedImage):
-            self.snapshot.layer.run(
+            return self.snapshot.layer.run(
                 self.source,
                 self.source_channels,
                 destination.words,
@@ -97,14 +97,12 @@ class Job(NamedTuple):
                 **arguments,
                 **(pack_terms or {}),
             )
-            return None
         if destination.flags.num & _arrays.WRITABLE == _arrays.WRITABLE and (
             destination.dtype.isnative
         ):
-            compiled: object = self.snapshot.layer.run(
+            return self.snapshot.layer.run(
                 self.source, self.source_channels, destination, destination.shape[3], **arguments
             )
-            return compiled
         self._run_through_copy(destination)
         return None
 
@@ -135,14 +133,21 @@ def remember(snapshot: Snapshot, compiled: object, source: object, out: object) 
     if not (
         isinstance(compiled, _core.Plan)
         and _answers_the_same(snapshot.state.padding)
-        and type(source) is np.ndarray
-        and type(out) is np.ndarray
-        and source.flags.num & _arrays.READABLE == _arrays.READABLE
+        and _is_plain(source)
+        and type(out) in (np.ndarray, PackedImage)
     ):
         return
     if len(snapshot.calls) >= _MAX_CALLS:
         snapshot.calls.clear()
     snapshot.calls.append(_core.Call(snapshot.layer, compiled, source, out))
+
+
+def _is_plain(source: object) -> bool:
+    """An image that kernels read where it is."""
+    if type(source) is PackedImage:
+        return True
+    readable = _arrays.READABLE
+    return type(source) is np.ndarray and source.flags.num & readable == readable
 
 
 def _answers_the_same(policy: PaddingPolicy) -> bool:

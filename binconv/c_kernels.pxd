@@ -35,12 +35,13 @@ cdef extern from "kernels.h" nogil:
         ptrdiff_t destination_stride
         float *abs_sum
 
-    ctypedef struct bc_slice_args:
+    ctypedef struct bc_gather_args:
         const uint64_t *source
-        ptrdiff_t source_stride
-        size_t pixels, first_bit, bits
+        ptrdiff_t first_bit, pixel_step_bits
+        const ptrdiff_t *tap_bit
+        size_t taps, bits, groups, pixels
         uint64_t *destination
-        ptrdiff_t destination_stride
+        size_t pixel_stride, word_stride
 
     ctypedef struct bc_xorpop_weights_args:
         const uint32_t *weights
@@ -100,6 +101,7 @@ cdef extern from "kernels.h" nogil:
         size_t row_stride, pixels, channels
         const int32_t *channel_base
         const int32_t *pixel_base
+        size_t pixel_base_stride
         unsigned count_shift, sum_shift
         const float *scale
         const float *bias
@@ -124,7 +126,7 @@ cdef extern from "kernels.h" nogil:
         void (*widen_u8)(const bc_widen_args *args) noexcept nogil
         void (*pack_f32)(const bc_pack_args *args) noexcept nogil
         void (*terms_f32)(const bc_terms_args *args) noexcept nogil
-        void (*slice_bits)(const bc_slice_args *args) noexcept nogil
+        void (*gather_bits)(const bc_gather_args *args) noexcept nogil
         size_t xorpop_block_filters, xorpop_block_word_bytes
         void (*xorpop_weights)(const bc_xorpop_weights_args *args) noexcept nogil
         void (*xorpop)(const bc_xorpop_args *args) noexcept nogil

@@ -112,6 +112,9 @@ class PackedImage:
         return f"PackedImage(shape={self.shape})"
 
 
+_core.set_packed_image(PackedImage)
+
+
 SourceImage: TypeAlias = (
     PackedImage | NDArray[Any] | SupportsArray | SupportsDLPack | SupportsArrayInterface
 )

@@ -6,6 +6,16 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Inlined, where a compiler would give up on that after a few copies: for arguments that must become constants, and for
+ * loops, which vectorise only if everything in them is inlined. */
+#if defined(__GNUC__)
+#define BC_FORCE_INLINE static inline __attribute__((always_inline))
+#elif defined(_MSC_VER)
+#define BC_FORCE_INLINE static __forceinline
+#else
+#define BC_FORCE_INLINE static inline
+#endif
+
 static inline uint64_t bc_low_bits(size_t count) {
     return count >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << count) - 1;
 }

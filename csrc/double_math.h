@@ -15,17 +15,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "bits.h"
+
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF /* what GCC's -std=c11 means by itself */
-#endif
-
-/* A loop vectorises only if everything in it is inlined, and compilers give up on that after a few copies. */
-#if defined(__GNUC__)
-#define BC_FORCE_INLINE static inline __attribute__((always_inline))
-#elif defined(_MSC_VER)
-#define BC_FORCE_INLINE static __forceinline
-#else
-#define BC_FORCE_INLINE static inline
 #endif
 
 BC_FORCE_INLINE uint64_t bc_bits_of_double(double x) {

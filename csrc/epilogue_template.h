@@ -120,7 +120,7 @@ BC_FORCE_INLINE void finish_channels(const bc_epilogue_args *args, size_t channe
     const float *beta = args->beta;
     const unsigned count_shift = kind == FINISH_XNOR ? 1 : args->count_shift;
     const unsigned sum_shift = kind == FINISH_XNOR ? 0 : args->sum_shift;
-    const size_t pixels = args->pixels, row_stride = args->row_stride;
+    const size_t pixels = args->pixels, row_stride = args->row_stride, base_stride = args->pixel_base_stride;
     const ptrdiff_t stride = args->destination_stride;
     const int packs_terms = format == BC_BITS && args->pack_bias;
 
@@ -129,7 +129,7 @@ BC_FORCE_INLINE void finish_channels(const bc_epilogue_args *args, size_t channe
         ints sum = terms.base;
         floats y;
         if (kind != FINISH_SUMS) {
-            if (kind != FINISH_XNOR && pixel_base) sum = plus(sum, pixel_base[pixel]);
+            if (kind != FINISH_XNOR && pixel_base) sum = plus(sum, pixel_base[pixel * base_stride]);
             sum = sums_of(sum, load_ints(counts + pixel * row_stride), count_shift, sum_shift);
         }
         if (kind == FINISH_THRESHOLD) {

@@ -36,13 +36,14 @@ typedef struct bc_terms_args {
     float *abs_sum; /* [pixels] or NULL */
 } bc_terms_args;
 
-typedef struct bc_slice_args {
+typedef struct bc_gather_args {
     const uint64_t *source;
-    ptrdiff_t source_stride;
-    size_t pixels, first_bit, bits;
+    ptrdiff_t first_bit, pixel_step_bits;
+    const ptrdiff_t *tap_bit;
+    size_t taps, bits, groups, pixels;
     uint64_t *destination;
-    ptrdiff_t destination_stride;
-} bc_slice_args;
+    size_t pixel_stride, word_stride;
+} bc_gather_args;
 
 typedef struct bc_xorpop_weights_args {
     const uint32_t *weights; /* [filters][taps][ceil(channels / 32)], dirty past the last channel */
@@ -110,7 +111,8 @@ typedef struct bc_epilogue_args {
     size_t row_stride; /* elements between pixels of counts or sums */
     size_t pixels, channels;
     const int32_t *channel_base; /* [channels], counts only */
-    const int32_t *pixel_base;   /* [pixels], or NULL for 0 */
+    const int32_t *pixel_base;   /* [pixels], pixel_base_stride apart, or NULL for 0 */
+    size_t pixel_base_stride;
     unsigned count_shift, sum_shift;
     const float *scale, *bias; /* [channels] */
     const float *beta;         /* [pixels], or NULL for no multiplication */

@@ -123,6 +123,107 @@ static void terms_f32(const bc_terms_args *args) {
     }
 }
 
+/* ---- Gathering bits: eight words at once, from as many source words as fill a vector --------------- */
+
+/* The lanes of a vector: all groups of some pixels, or some groups of one. */
+typedef struct gather_lanes {
+    size_t groups, pixels;
+    __m512i at; /* bits from the first lane's to each */
+} gather_lanes;
+
+/* As many as there are lanes for, and as lie near enough for the words that 64 bits of each touch to fill one vector. */
+static inline gather_lanes lay_out_lanes(const bc_gather_args *args) {
+    enum { LANES_64 = 8, NEAR = 512 - 63 - 64 /* bits */ };
+    gather_lanes made = {.groups = 0, .pixels = 1};
+    int64_t at[LANES_64] = {0};
+    size_t lane = 0;
+    for (size_t bit = 0; made.groups < args->groups && lane < LANES_64 && bit <= NEAR; bit += args->bits) {
+        at[lane++] = (int64_t)bit;
+        made.groups++;
+    }
+    if (made.groups == args->groups)
+        for (int64_t last = at[lane - 1], step = args->pixel_step_bits, bit = step;
+             lane + made.groups <= LANES_64 && bit + last <= NEAR; bit += step, made.pixels++)
+            for (size_t group = 0; group < made.groups; group++) at[lane++] = bit + at[group];
+    made.at = _mm512_loadu_si512(at);
+    return made;
+}
+
+/* Some bits of a field, and where in a destination word they go. */
+typedef struct gather_piece {
+    ptrdiff_t first_bit; /* from a group's first */
+    size_t bits;
+    __m512i mask;
+    __m128i shift;
+} gather_piece;
+
+enum { WORD_PIECES = 64 };
+
+/* The pieces of the next destination word, from bit *done of field *tap on; there are none after the last field. */
+static inline size_t next_pieces(const bc_gather_args *args, size_t *tap, size_t *done,
+                                 gather_piece pieces[WORD_PIECES]) {
+    size_t count = 0;
+    for (size_t filled = 0, bits; filled < 64 && *tap < args->taps; filled += bits, count++) {
+        const size_t left = args->bits - *done, space = 64 - filled;
+        bits = left < space ? left : space;
+        pieces[count] = (gather_piece){args->first_bit + args->tap_bit[*tap] + (ptrdiff_t)*done, bits,
+                                       _mm512_set1_epi64((long long)bc_low_bits(bits)),
+                                       _mm_cvtsi64_si128((long long)filled)};
+        *done = bits < left ? *done + bits : 0;
+        *tap += bits == left;
+    }
+    return count;
+}
+
+/* A piece of each lane, of which the first begins at bit `first_bit` and the last `reach` bits later. */
+static inline __m512i read_lanes(const uint64_t *source, ptrdiff_t first_bit, size_t reach,
+                                 const gather_piece *piece, __m512i lanes) {
+    const size_t shift = (size_t)first_bit & 63, last_word = (shift + reach + piece->bits - 1) / 64;
+    const __mmask8 words = (__mmask8)(0xffu >> (7 - last_word));
+    const __m512i block = _mm512_maskz_loadu_epi64(words, source + (first_bit >> 6));
+    const __m512i at = _mm512_add_epi64(lanes, _mm512_set1_epi64((long long)shift));
+    const __m512i word = _mm512_srli_epi64(at, 6), next = _mm512_add_epi64(word, _mm512_set1_epi64(1));
+    const __m512i down = _mm512_and_si512(at, _mm512_set1_epi64(63));
+    const __m512i up = _mm512_sub_epi64(_mm512_set1_epi64(64), down);
+    const __m512i low = _mm512_srlv_epi64(_mm512_permutexvar_epi64(word, block), down);
+    const __m512i high = _mm512_sllv_epi64(_mm512_permutexvar_epi64(next, block), up);
+    return _mm512_sll_epi64(_mm512_and_si512(_mm512_or_si512(low, high), piece->mask), piece->shift);
+}
+
+/* One word of all pixels and groups. */
+static inline void gather_pieces(const bc_gather_args *args, const gather_lanes *lanes,
+                                 const gather_piece *pieces, size_t count, uint64_t *destination) {
+    for (size_t pixel = 0, pixels; pixel < args->pixels; pixel += pixels) {
+        pixels = args->pixels - pixel < lanes->pixels ? args->pixels - pixel : lanes->pixels;
+        for (size_t group = 0, groups; group < args->groups; group += groups) {
+            groups = args->groups - group < lanes->groups ? args->groups - group : lanes->groups;
+            const size_t reach = (pixels - 1) * (size_t)args->pixel_step_bits + (groups - 1) * args->bits;
+            const ptrdiff_t first =
+                (ptrdiff_t)pixel * args->pixel_step_bits + (ptrdiff_t)(group * args->bits);
+            __m512i word = _mm512_setzero_si512();
+            for (size_t i = 0; i < count; i++)
+                word = _mm512_or_si512(word, read_lanes(args->source, first + pieces[i].first_bit, reach,
+                                                        &pieces[i], lanes->at));
+            _mm512_mask_storeu_epi64(destination, (__mmask8)first_lanes(pixels * groups), word);
+            destination += pixels * groups;
+        }
+    }
+}
+
+static void gather_bits(const bc_gather_args *args) {
+    if (args->pixels * args->groups < 4 || args->pixel_stride != args->groups || args->pixel_step_bits < 0) {
+        bc_kernels_scalar.gather_bits(args);
+        return;
+    }
+    if (!args->bits) return;
+    gather_piece pieces[WORD_PIECES];
+    const gather_lanes lanes = lay_out_lanes(args);
+    uint64_t *destination = args->destination;
+    size_t tap = 0, done = 0;
+    for (size_t count; (count = next_pieces(args, &tap, &done, pieces)) > 0; destination += args->word_stride)
+        gather_pieces(args, &lanes, pieces, count, destination);
+}
+
 /* ---- XNOR: 8 filters to a vector, one word of a pixel broadcast against the same word of each ------- */
 
 enum { BLOCK_FILTERS = 8 };
@@ -140,46 +241,50 @@ static inline __m512i low_halves(__m512i first, __m512i second) {
     return _mm512_permutex2var_epi32(first, even, second);
 }
 
+/* The sums of a pixel's filters; `blocks` is a literal where this is inlined. */
+BC_FORCE_INLINE void store_sums(int32_t *counts, const __m512i *sums, int blocks) {
+    UNROLL
+    for (int b = 0; b < blocks; b += 2) {
+        if (b + 1 < blocks)
+            _mm512_storeu_si512(counts + (size_t)b * BLOCK_FILTERS, low_halves(sums[b], sums[b + 1]));
+        else
+            _mm256_storeu_si256((__m256i *)(counts + (size_t)b * BLOCK_FILTERS),
+                                _mm512_cvtepi64_epi32(sums[b]));
+    }
+}
+
 /* PIXELS x BLOCKS accumulators stay in registers; both must be literals, or the arrays spill. */
-#define XORPOP_TILE(NAME, PIXELS, BLOCKS)                                                                 \
-    static inline void NAME(const bc_xorpop_args *args, const uint64_t *source, const uint64_t *weights,  \
-                            int32_t *counts) {                                                            \
-        const size_t block_words = args->taps * args->words * BLOCK_FILTERS;                              \
-        const ptrdiff_t stride = args->source_stride;                                                     \
-        __m512i sums[PIXELS][BLOCKS];                                                                     \
-        UNROLL                                                                                            \
-        for (int p = 0; p < PIXELS; p++) {                                                                \
-            UNROLL                                                                                        \
-            for (int b = 0; b < BLOCKS; b++) sums[p][b] = _mm512_setzero_si512();                         \
-        }                                                                                                 \
-        for (size_t tap = 0; tap < args->taps; tap++) {                                                   \
-            const uint64_t *pixel = source + args->tap_offset[tap];                                       \
-            for (size_t k = 0; k < args->words; k++, pixel++, weights += BLOCK_FILTERS) {                 \
-                __m512i filters[BLOCKS];                                                                  \
-                UNROLL                                                                                    \
-                for (int b = 0; b < BLOCKS; b++)                                                          \
-                    filters[b] = _mm512_loadu_si512(weights + (size_t)b * block_words);                   \
-                UNROLL                                                                                    \
-                for (int p = 0; p < PIXELS; p++) {                                                        \
-                    const __m512i word = _mm512_set1_epi64((long long)pixel[p * stride]);                 \
-                    UNROLL                                                                                \
-                    for (int b = 0; b < BLOCKS; b++)                                                      \
-                        sums[p][b] = _mm512_add_epi64(                                                    \
-                            sums[p][b], _mm512_popcnt_epi64(_mm512_xor_si512(filters[b], word)));         \
-                }                                                                                         \
-            }                                                                                             \
-        }                                                                                                 \
-        UNROLL                                                                                            \
-        for (int p = 0; p < PIXELS; p++) {                                                                \
-            UNROLL                                                                                        \
-            for (int b = 0; b < BLOCKS; b += 2) {                                                         \
-                int32_t *at = counts + (size_t)p * args->counts_stride + (size_t)b * BLOCK_FILTERS;       \
-                if (b + 1 < BLOCKS)                                                                       \
-                    _mm512_storeu_si512(at, low_halves(sums[p][b], sums[p][b + 1 < BLOCKS ? b + 1 : b])); \
-                else                                                                                      \
-                    _mm256_storeu_si256((__m256i *)at, _mm512_cvtepi64_epi32(sums[p][b]));                \
-            }                                                                                             \
-        }                                                                                                 \
+#define XORPOP_TILE(NAME, PIXELS, BLOCKS)                                                                \
+    static inline void NAME(const bc_xorpop_args *args, const uint64_t *source, const uint64_t *weights, \
+                            int32_t *counts) {                                                           \
+        const size_t block_words = args->taps * args->words * BLOCK_FILTERS;                             \
+        const ptrdiff_t stride = args->source_stride;                                                    \
+        __m512i sums[PIXELS][BLOCKS];                                                                    \
+        UNROLL                                                                                           \
+        for (int p = 0; p < PIXELS; p++) {                                                               \
+            UNROLL                                                                                       \
+            for (int b = 0; b < BLOCKS; b++) sums[p][b] = _mm512_setzero_si512();                        \
+        }                                                                                                \
+        for (size_t tap = 0; tap < args->taps; tap++) {                                                  \
+            const uint64_t *pixel = source + args->tap_offset[tap];                                      \
+            for (size_t k = 0; k < args->words; k++, pixel++, weights += BLOCK_FILTERS) {                \
+                __m512i filters[BLOCKS];                                                                 \
+                UNROLL                                                                                   \
+                for (int b = 0; b < BLOCKS; b++)                                                         \
+                    filters[b] = _mm512_loadu_si512(weights + (size_t)b * block_words);                  \
+                UNROLL                                                                                   \
+                for (int p = 0; p < PIXELS; p++) {                                                       \
+                    const __m512i word = _mm512_set1_epi64((long long)pixel[p * stride]);                \
+                    UNROLL                                                                               \
+                    for (int b = 0; b < BLOCKS; b++)                                                     \
+                        sums[p][b] = _mm512_add_epi64(                                                   \
+                            sums[p][b], _mm512_popcnt_epi64(_mm512_xor_si512(filters[b], word)));        \
+                }                                                                                        \
+            }                                                                                            \
+        }                                                                                                \
+        UNROLL                                                                                           \
+        for (int p = 0; p < PIXELS; p++)                                                                 \
+            store_sums(counts + (size_t)p * args->counts_stride, sums[p], BLOCKS);                       \
     }
 
 XORPOP_TILE(xorpop_7x4, 7, 4)
@@ -189,12 +294,85 @@ XORPOP_TILE(xorpop_1x4, 1, 4)
 XORPOP_TILE(xorpop_7x1, 7, 1)
 XORPOP_TILE(xorpop_1x1, 1, 1)
 
+/* Windows of few words: the weights of all of them stay in registers from pixel to pixel, and so nothing is cleared, nor do
+ * sums wait for each other. WORDS x BLOCKS of these; both must be literals. */
+#define XORPOP_SHORT(NAME, WORDS, BLOCKS)                                                                   \
+    static void NAME(const bc_xorpop_args *args, const uint64_t *weights, int32_t *counts) {                \
+        const ptrdiff_t stride = args->source_stride;                                                       \
+        const size_t counts_stride = args->counts_stride;                                                   \
+        const uint64_t *source[WORDS];                                                                      \
+        __m512i filters[WORDS][BLOCKS];                                                                     \
+        UNROLL                                                                                              \
+        for (int w = 0; w < WORDS; w++) {                                                                   \
+            source[w] = args->source + args->tap_offset[(size_t)w / args->words] + (size_t)w % args->words; \
+            UNROLL                                                                                          \
+            for (int b = 0; b < BLOCKS; b++)                                                                \
+                filters[w][b] = _mm512_loadu_si512(weights + (b * WORDS + w) * BLOCK_FILTERS);              \
+        }                                                                                                   \
+        for (size_t pixel = 0; pixel < args->pixels; pixel++, counts += counts_stride) {                    \
+            __m512i sums[BLOCKS];                                                                           \
+            UNROLL                                                                                          \
+            for (int w = 0; w < WORDS; w++) {                                                               \
+                const __m512i word = _mm512_set1_epi64((long long)source[w][(ptrdiff_t)pixel * stride]);    \
+                UNROLL                                                                                      \
+                for (int b = 0; b < BLOCKS; b++) {                                                          \
+                    const __m512i differ = _mm512_popcnt_epi64(_mm512_xor_si512(filters[w][b], word));      \
+                    sums[b] = w ? _mm512_add_epi64(sums[b], differ) : differ;                               \
+                }                                                                                           \
+            }                                                                                               \
+            store_sums(counts, sums, BLOCKS);                                                               \
+        }                                                                                                   \
+    }
+
+XORPOP_SHORT(xorpop_short_1x4, 1, 4)
+XORPOP_SHORT(xorpop_short_2x4, 2, 4)
+XORPOP_SHORT(xorpop_short_3x4, 3, 4)
+XORPOP_SHORT(xorpop_short_4x4, 4, 4)
+XORPOP_SHORT(xorpop_short_5x4, 5, 4)
+XORPOP_SHORT(xorpop_short_6x4, 6, 4)
+XORPOP_SHORT(xorpop_short_1x2, 1, 2)
+XORPOP_SHORT(xorpop_short_2x2, 2, 2)
+XORPOP_SHORT(xorpop_short_3x2, 3, 2)
+XORPOP_SHORT(xorpop_short_4x2, 4, 2)
+XORPOP_SHORT(xorpop_short_5x2, 5, 2)
+XORPOP_SHORT(xorpop_short_6x2, 6, 2)
+XORPOP_SHORT(xorpop_short_1x1, 1, 1)
+XORPOP_SHORT(xorpop_short_2x1, 2, 1)
+XORPOP_SHORT(xorpop_short_3x1, 3, 1)
+XORPOP_SHORT(xorpop_short_4x1, 4, 1)
+XORPOP_SHORT(xorpop_short_5x1, 5, 1)
+XORPOP_SHORT(xorpop_short_6x1, 6, 1)
+
+enum { SHORT_WORDS = 6 };
+
+static void xorpop_short(const bc_xorpop_args *args) {
+    typedef void kernel(const bc_xorpop_args *args, const uint64_t *weights, int32_t *counts);
+    static kernel *const by_four[] = {xorpop_short_1x4, xorpop_short_2x4, xorpop_short_3x4,
+                                      xorpop_short_4x4, xorpop_short_5x4, xorpop_short_6x4};
+    static kernel *const by_two[] = {xorpop_short_1x2, xorpop_short_2x2, xorpop_short_3x2,
+                                     xorpop_short_4x2, xorpop_short_5x2, xorpop_short_6x2};
+    static kernel *const by_one[] = {xorpop_short_1x1, xorpop_short_2x1, xorpop_short_3x1,
+                                     xorpop_short_4x1, xorpop_short_5x1, xorpop_short_6x1};
+    const size_t words = args->taps * args->words;
+    for (size_t block = 0, blocks; block < args->blocks; block += blocks) {
+        const size_t left = args->blocks - block;
+        blocks = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        kernel *const *kernels = blocks == 4 ? by_four : blocks == 2 ? by_two : by_one;
+        kernels[words - 1](args, (const uint64_t *)args->weights + block * words * BLOCK_FILTERS,
+                           args->counts + block * BLOCK_FILTERS);
+    }
+}
+
 typedef struct xorpop_tile {
     size_t pixels;
     void (*sum)(const bc_xorpop_args *args, const uint64_t *source, const uint64_t *weights, int32_t *counts);
 } xorpop_tile;
 
 static void xorpop(const bc_xorpop_args *args) {
+    if (args->taps * args->words - 1 < SHORT_WORDS) {
+        xorpop_short(args);
+        return;
+    }
     static const xorpop_tile by_four[] = {{7, xorpop_7x4}, {4, xorpop_4x4}, {2, xorpop_2x4}, {1, xorpop_1x4}};
     static const xorpop_tile by_one[] = {{7, xorpop_7x1}, {1, xorpop_1x1}};
     const size_t block_words = args->taps * args->words * BLOCK_FILTERS;
@@ -210,19 +388,54 @@ static void xorpop(const bc_xorpop_args *args) {
     }
 }
 
+/* Windows of few words, one pixel after the other without gaps: the words of neighbouring pixels fill a vector, so that no
+ * lanes are added up before all taps are. */
+static void window_popcount_dense(const bc_window_popcount_args *args) {
+    enum { VECTOR = 8 /* words */ };
+    const size_t words = args->words, chunk_pixels = 4 * VECTOR / words;
+    uint64_t sums[4 * VECTOR];
+    for (size_t done = 0; done < args->pixels; done += chunk_pixels) {
+        const size_t left = args->pixels - done, pixels = left < chunk_pixels ? left : chunk_pixels;
+        const uint64_t *source = args->source + done * words;
+        for (size_t i = 0; i < pixels * words; i += VECTOR) {
+            const size_t rest = pixels * words - i;
+            const __mmask8 lanes = rest < VECTOR ? (__mmask8)first_lanes(rest) : 0xff;
+            __m512i sum = _mm512_setzero_si512();
+            for (size_t tap = 0; tap < args->taps; tap++) {
+                const uint64_t *at = source + args->tap_offset[tap] + i;
+                sum = _mm512_add_epi64(sum, _mm512_popcnt_epi64(_mm512_maskz_loadu_epi64(lanes, at)));
+            }
+            if (words == 1)
+                _mm512_mask_cvtepi64_storeu_epi32(args->counts + done + i, lanes, sum);
+            else
+                _mm512_storeu_si512(sums + i, sum);
+        }
+        for (size_t pixel = 0; words > 1 && pixel < pixels; pixel++) {
+            uint64_t count = 0;
+            for (size_t k = 0; k < words; k++) count += sums[pixel * words + k];
+            args->counts[done + pixel] = (int32_t)count;
+        }
+    }
+}
+
 static void window_popcount(const bc_window_popcount_args *args) {
+    if (args->words && args->words < 8 && args->source_stride == (ptrdiff_t)args->words) {
+        window_popcount_dense(args);
+        return;
+    }
     for (size_t pixel = 0; pixel < args->pixels; pixel++) {
         const uint64_t *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        uint64_t count = 0;
         __m512i sum = _mm512_setzero_si512();
         for (size_t tap = 0; tap < args->taps; tap++) {
             const uint64_t *words = source + args->tap_offset[tap];
-            for (size_t k = 0; k < args->words; k += 8) {
-                const size_t left = args->words - k;
-                const __mmask8 lanes = left < 8 ? (__mmask8)first_lanes(left) : 0xff;
-                sum = _mm512_add_epi64(sum, _mm512_popcnt_epi64(_mm512_maskz_loadu_epi64(lanes, words + k)));
-            }
+            size_t k = 0;
+            for (; k + 8 <= args->words; k += 8)
+                sum = _mm512_add_epi64(sum, _mm512_popcnt_epi64(_mm512_loadu_si512(words + k)));
+            for (; k < args->words; k++) count += (uint64_t)_mm_popcnt_u64(words[k]);
         }
-        args->counts[pixel] = (int32_t)_mm512_reduce_add_epi64(sum);
+        if (args->words >= 8) count += (uint64_t)_mm512_reduce_add_epi64(sum);
+        args->counts[pixel] = (int32_t)count;
     }
 }
 
@@ -416,6 +629,7 @@ const bc_kernels bc_kernels_avx512vpopcnt = {
     .widen_u8 = widen_u8,
     .pack_f32 = pack_f32,
     .terms_f32 = terms_f32,
+    .gather_bits = gather_bits,
     .xorpop_block_filters = BLOCK_FILTERS,
     .xorpop_block_word_bytes = BLOCK_FILTERS * sizeof(uint64_t),
     .xorpop_weights = xorpop_weights,

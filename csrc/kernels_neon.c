@@ -144,28 +144,6 @@ static void terms_f32(const bc_terms_args *args) {
     }
 }
 
-static void slice_bits(const bc_slice_args *args) {
-    const size_t words = (args->bits + 63) / 64, shift = args->first_bit % 64;
-    /* Words that need no bit of a source word past the last one that holds a wanted bit. */
-    const size_t source_words = (shift + args->bits + 63) / 64;
-    const int64x2_t right = vdupq_n_s64(-(int64_t)shift), left = vdupq_n_s64(64 - (int64_t)shift);
-    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
-        const uint64_t *source = args->source + (ptrdiff_t)pixel * args->source_stride + args->first_bit / 64;
-        uint64_t *destination = args->destination + (ptrdiff_t)pixel * args->destination_stride;
-        size_t k = 0;
-        /* A shift by 64 gives 0, so that a shift of 0 needs no case of its own. */
-        for (; k + 2 < source_words && k + 2 <= words; k += 2)
-            vst1q_u64(destination + k, vorrq_u64(vshlq_u64(vld1q_u64(source + k), right),
-                                                 vshlq_u64(vld1q_u64(source + k + 1), left)));
-        for (; k < words; k++) {
-            uint64_t word = source[k] >> shift;
-            if (shift && k + 1 < source_words) word |= source[k + 1] << (64 - shift);
-            destination[k] = word;
-        }
-        if (words) destination[words - 1] &= bc_low_bits(args->bits - 64 * (words - 1));
-    }
-}
-
 /* ---- XNOR: the portable blocks of 8 filters in 4 vectors, one word of a pixel broadcast against each ----
  */
 
@@ -498,7 +476,6 @@ const bc_kernels bc_kernels_neon = {
     .widen_u8 = widen_u8,
     .pack_f32 = pack_f32,
     .terms_f32 = terms_f32,
-    .slice_bits = slice_bits,
     .xorpop_block_filters = BLOCK_FILTERS,
     .xorpop_block_word_bytes = BLOCK_FILTERS * sizeof(uint64_t),
     .xorpop_weights = xorpop_weights,

@@ -79,16 +79,73 @@ static void terms_f32(const bc_terms_args *args) {
     }
 }
 
-static void slice_bits(const bc_slice_args *args) {
-    const size_t words = (args->bits + 63) / 64, shift = args->first_bit % 64;
-    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
-        const uint64_t *source = args->source + (ptrdiff_t)pixel * args->source_stride + args->first_bit / 64;
-        uint64_t *destination = args->destination + (ptrdiff_t)pixel * args->destination_stride;
-        for (size_t k = 0; k < words; k++) {
-            const size_t left = args->bits - 64 * k, wanted = left < 64 ? left : 64;
-            uint64_t word = source[k] >> shift;
-            if (shift && wanted > 64 - shift) word |= source[k + 1] << (64 - shift);
-            destination[k] = word & bc_low_bits(wanted);
+/* 1 to 64 bits from bit `at` on. The second word is the first again where that holds them all. */
+static inline uint64_t read_bits(const uint64_t *words, ptrdiff_t at, size_t bits) {
+    const size_t shift = (size_t)at & 63;
+    const uint64_t *word = words + (at >> 6);
+    const uint64_t high = word[(shift + bits - 1) / 64] << 1 << (63 - shift);
+    return (word[0] >> shift | high) & bc_low_bits(bits);
+}
+
+/* One field after the other, each up to 64 bits at a time. */
+static void gather_fields(const bc_gather_args *args, ptrdiff_t first_bit, uint64_t *destination) {
+    uint64_t word = 0; /* holds `filled` bits */
+    size_t filled = 0;
+    for (size_t tap = 0; tap < args->taps; tap++)
+        for (size_t done = 0, part; done < args->bits; done += part) {
+            part = args->bits - done < 64 ? args->bits - done : 64;
+            const uint64_t bits =
+                read_bits(args->source, first_bit + args->tap_bit[tap] + (ptrdiff_t)done, part);
+            word |= bits << filled;
+            filled += part;
+            if (filled < 64) continue;
+            *destination = word;
+            destination += args->word_stride;
+            filled -= 64;
+            word = filled ? bits >> (part - filled) : 0;
+        }
+    if (filled) *destination = word;
+}
+
+/* Where a pixel's fields are those of the last pixel but for one, and fit a word, each is read once. */
+static void gather_sliding(const bc_gather_args *args, size_t group) {
+    const size_t bits = args->bits, last = args->taps - 1;
+    ptrdiff_t at = args->first_bit + (ptrdiff_t)(group * bits);
+    uint64_t word = 0;
+    for (size_t tap = 0; tap < last; tap++)
+        word |= read_bits(args->source, at + args->tap_bit[tap], bits) << (tap + 1) * bits;
+    at += args->tap_bit[last];
+    uint64_t *destination = args->destination + group;
+    for (size_t pixel = 0; pixel < args->pixels; pixel++, destination += args->pixel_stride) {
+        word = word >> bits | read_bits(args->source, at, bits) << last * bits;
+        *destination = word;
+        at += args->pixel_step_bits;
+    }
+}
+
+static int fields_slide(const bc_gather_args *args) {
+    if (args->taps < 2 || args->taps * args->bits > 64) return 0;
+    for (size_t tap = 1; tap < args->taps; tap++)
+        if (args->tap_bit[tap] - args->tap_bit[tap - 1] != args->pixel_step_bits) return 0;
+    return 1;
+}
+
+static void gather_bits(const bc_gather_args *args) {
+    if (!args->taps || !args->bits || !args->pixels) return;
+    const int slides = fields_slide(args), single = args->taps == 1 && args->bits <= 64;
+    for (size_t group = 0; group < args->groups; group++) {
+        if (slides) {
+            gather_sliding(args, group);
+            continue;
+        }
+        ptrdiff_t at = args->first_bit + (ptrdiff_t)(group * args->bits);
+        uint64_t *destination = args->destination + group;
+        for (size_t pixel = 0; pixel < args->pixels; pixel++, destination += args->pixel_stride) {
+            if (single)
+                *destination = read_bits(args->source, at + args->tap_bit[0], args->bits);
+            else
+                gather_fields(args, at, destination);
+            at += args->pixel_step_bits;
         }
     }
 }
@@ -315,7 +372,7 @@ const bc_kernels bc_kernels_scalar = {
     .widen_u8 = widen_u8,
     .pack_f32 = pack_f32,
     .terms_f32 = terms_f32,
-    .slice_bits = slice_bits,
+    .gather_bits = gather_bits,
     .xorpop_block_filters = XOR_LANES,
     .xorpop_block_word_bytes = XOR_LANES * sizeof(uint64_t),
     .xorpop_weights = xorpop_weights,

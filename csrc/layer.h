@@ -17,11 +17,13 @@ struct bc_layer {
     /* Filters come in blocks; each group is padded to whole blocks, and arrays over filters are laid out
      * [groups][group_filters] with BC_SLACK elements past the end. */
     size_t block_filters, block_bytes, group_blocks, group_filters;
-    size_t slot_words; /* XNOR and AND: 64-bit words of a group in one slot of a source */
 
-    /* Taps as sums see them. Narrow inputs would waste most of their words, so that where it saves words the taps of a kernel
-     * row are joined into one, side by side without gaps; BINARY_WEIGHTS always joins them. */
-    int joins_taps;
+    /* Taps as sums see them. Narrow inputs would waste most of their words, so that where it saves words the bits of some
+     * taps lie side by side without gaps: those of a kernel row, as always for BINARY_WEIGHTS, or of the whole kernel. For
+     * XNOR and AND each word of these, and of any bits that are gathered from where they lie in the source, then counts as
+     * a tap. */
+    size_t joined_taps; /* 1, kernel_width, or all */
+    int gathers;
     size_t sum_taps, tap_inputs;  /* of one group */
     size_t tap_words;             /* XNOR and AND: 64-bit words of tap_inputs; BINARY_WEIGHTS: 32-bit ones */
     void *blocks, *blocks_memory; /* the first aligned to a cache line inside the second */
@@ -34,6 +36,11 @@ struct bc_layer {
 };
 
 static inline int bc_layer_is_binary(const bc_layer *layer) { return layer->type != BC_BINARY_WEIGHTS; }
+
+/* The whole kernel's taps are joined, and not just rows of them. */
+static inline int bc_layer_joins_rows(const bc_layer *layer) {
+    return layer->joined_taps > layer->kernel_width;
+}
 
 /* Where an output channel's filter is in arrays over filters. */
 static inline size_t bc_layer_filter(const bc_layer *layer, size_t output) {

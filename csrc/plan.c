@@ -5,13 +5,14 @@
 
 #include "sizes.h"
 
-/* Pixels of a tile: enough to reuse a block's weights from L1, few enough that sums stay there. A multiple of 7, 4 and
- * 8, so that tiles of kernels that are built for any of these end without a rest. */
-enum { TILE_PIXELS = 56 };
-
-/* Filters of a chunk: sums of a tile are TILE_PIXELS x this. Bits are written a word at a time, which wants 64; lookups of
- * float sums keep more filters in registers. */
+/* Filters of a chunk. Bits are written a word at a time, which wants 64; lookups of float sums keep more filters in
+ * registers. */
 enum { CHUNK_FILTERS = 64, CHUNK_FILTERS_FLOAT = 128 };
+
+/* Pixels of a tile with that many filters: enough to reuse a block's weights from L1, few enough that sums stay there. A
+ * multiple of 7, 4 and 8, so that tiles of kernels that are built for any of these end without a rest. Chunks of fewer
+ * filters get more pixels, so that there is as much to do for a call. */
+enum { TILE_PIXELS = 56 };
 
 enum { WINDOW_BYTES = 384 * 1024, STAGING_FLOATS = 2048, ALIGNMENT = 64 };
 
@@ -93,17 +94,12 @@ static bc_status make_off_source_pixel(bc_plan *plan) {
         plan->off_source_words = calloc(plan->slot_words, sizeof *plan->off_source_words);
         if (!plan->off_source_words) return BC_OUT_OF_MEMORY;
         if (mode == BC_EDGE_EXCLUDE) return BC_OK;
-        for (size_t group = 0; group < layer->groups; group++) {
-            const size_t first = group * layer->group_inputs;
-            layer->kernels->pack_f32(&(bc_pack_args){
-                .source = values + first,
-                .pixels = 1,
-                .channels = layer->group_inputs,
-                .bias = layer->input_bias ? layer->input_bias + first : NULL,
-                .scale = layer->input_bias ? layer->input_scale + first : NULL,
-                .words = plan->off_source_words + group * layer->slot_words,
-            });
-        }
+        layer->kernels->pack_f32(&(bc_pack_args){.source = values,
+                                                 .pixels = 1,
+                                                 .channels = channels,
+                                                 .bias = layer->input_bias,
+                                                 .scale = layer->input_scale,
+                                                 .words = plan->off_source_words});
     } else if (mode != BC_EDGE_EXCLUDE && layer->input_bias) {
         float *terms = malloc(channels * sizeof *terms);
         if (!terms) return BC_OUT_OF_MEMORY;
@@ -198,32 +194,75 @@ static void fit_window(bc_plan *plan) {
     }
 }
 
+/* The only run of slots on the source, where those next to each other are so there as well; otherwise NULL. */
+static const bc_run *find_dense_run(const bc_plan *plan) {
+    const bc_layer *layer = plan->layer;
+    const bc_image *source = &plan->config.source;
+    const bc_run *found = NULL;
+    if (layer->input_bias || layer->beta_scaling) return NULL; /* which are taken pixel by pixel */
+    /* Bits are moved there one slot after the other, which pays where many taps are read of each. */
+    if (source->format == BC_BITS ? !bc_layer_joins_rows(layer) : source->channels != layer->input_channels)
+        return NULL;
+    for (size_t i = 0; i < plan->columns.run_count; i++) {
+        const bc_run *run = &plan->columns.runs[i];
+        if (run->source == BC_OFF_SOURCE) continue;
+        if (found || (run->slots > 1 && run->step != 1)) return NULL;
+        found = run;
+    }
+    return found;
+}
+
+static void lay_out_slots(bc_plan *plan) {
+    const bc_layer *layer = plan->layer;
+    const size_t channels = layer->input_channels;
+    plan->slot_words = bc_divide_up(channels, 64);
+    plan->slot_step_bits = 64 * plan->slot_words;
+    if (layer->gathers && channels % 64) plan->dense_run = find_dense_run(plan);
+    if (plan->dense_run) {
+        const size_t off_bits = plan->dense_run->first_slot * channels;
+        plan->slot_step_bits = channels;
+        plan->slot_first_bit = bc_round_up(off_bits, 64) - off_bits;
+    }
+    plan->slot_row_words =
+        bc_divide_up(plan->slot_first_bit + plan->columns.count * plan->slot_step_bits, 64);
+}
+
 static void lay_out_source(bc_plan *plan) {
     const bc_layer *layer = plan->layer;
-    const size_t positions = layer->joins_taps ? plan->out_width : plan->columns.count;
-    const size_t position_words = layer->groups * layer->tap_words;
-    plan->slot_words = layer->groups * layer->slot_words;
-    plan->source_row_words = positions * position_words;
-    plan->sum_steps =
-        (bc_steps){(layer->joins_taps ? 1 : plan->columns.stride) * position_words,
-                   plan->rows.stride * plan->source_row_words, plan->rows.count * plan->source_row_words};
+    const int joins = layer->joined_taps > 1, joins_rows = bc_layer_joins_rows(layer);
+    plan->positions = joins ? plan->out_width : plan->columns.count;
+    plan->source_rows = joins_rows ? plan->out_height : plan->rows.count;
+    plan->source_row_words = plan->positions * layer->groups * layer->tap_words;
+    if (layer->gathers) plan->source_row_words *= bc_divide_up(layer->joined_taps * layer->group_inputs, 64);
+    plan->sum_steps = (bc_steps){
+        .column = (joins ? 1 : plan->columns.stride) * layer->groups * layer->tap_words,
+        .row = (joins_rows ? 1 : plan->rows.stride) * plan->source_row_words,
+        .image = plan->source_rows * plan->source_row_words,
+    };
     plan->abs_steps = (bc_steps){plan->columns.stride, plan->rows.stride * plan->columns.count,
                                  plan->rows.count * plan->columns.count};
 }
 
 static void choose_tiles(bc_plan *plan) {
-    plan->tile_width = plan->out_width <= TILE_PIXELS ? plan->out_width : TILE_PIXELS;
+    const bc_layer *layer = plan->layer;
+    const size_t filters = bc_layer_is_binary(layer) ? CHUNK_FILTERS : CHUNK_FILTERS_FLOAT;
+    plan->chunk_blocks = bc_min(filters / layer->block_filters, layer->group_blocks);
+    plan->group_chunks = bc_divide_up(layer->group_blocks, plan->chunk_blocks);
+
+    const size_t most = TILE_PIXELS * (filters / layer->block_filters / plan->chunk_blocks);
+    plan->tile_width = plan->out_width <= most ? plan->out_width : TILE_PIXELS;
     plan->tile_height = plan->tile_images = 1;
     if (plan->tile_width == plan->out_width)
-        plan->tile_height = even_part(plan->out_height, TILE_PIXELS / plan->tile_width);
+        plan->tile_height = even_part(plan->out_height, most / plan->tile_width);
     if (plan->tile_width == plan->out_width && plan->tile_height == plan->out_height)
-        plan->tile_images =
-            even_part(plan->config.images, TILE_PIXELS / (plan->tile_width * plan->tile_height));
+        plan->tile_images = even_part(plan->config.images, most / (plan->tile_width * plan->tile_height));
 
-    if (bc_layer_is_binary(plan->layer))
+    if (bc_layer_is_binary(layer)) {
+        lay_out_slots(plan);
         lay_out_source(plan);
-    else
+    } else {
         fit_window(plan);
+    }
     plan->tiles_images = bc_divide_up(plan->config.images, plan->tile_images);
     plan->tiles_y = bc_divide_up(plan->out_height, plan->tile_height);
     plan->tiles_x = bc_divide_up(plan->out_width, plan->tile_width);
@@ -244,10 +283,6 @@ static int chunks_share_words(const bc_plan *plan) {
 }
 
 static bc_status choose_units(bc_plan *plan) {
-    const bc_layer *layer = plan->layer;
-    const size_t filters = bc_layer_is_binary(layer) ? CHUNK_FILTERS : CHUNK_FILTERS_FLOAT;
-    plan->chunk_blocks = bc_min(filters / layer->block_filters, layer->group_blocks);
-    plan->group_chunks = bc_divide_up(layer->group_blocks, plan->chunk_blocks);
     plan->unit_chunk = chunks_share_words(plan) ? bc_plan_chunks(plan) : 1;
     plan->units = 1;
     if (!bc_multiply(&plan->units, plan->tiles_images) || !bc_multiply(&plan->units, plan->tiles_y) ||
@@ -260,19 +295,47 @@ static bc_status make_tap_offsets(bc_plan *plan) {
     const bc_layer *layer = plan->layer;
     const size_t height = layer->kernel_height, width = layer->kernel_width;
     const int binary = bc_layer_is_binary(layer);
-    const size_t sum_width = layer->joins_taps ? 1 : width;
+    /* In sums: (rows of) taps, and of what is gathered the words of each, which lie a plane apart. */
+    const size_t row_taps = layer->joined_taps > 1 ? 1 : width;
+    const size_t taps = height * width / layer->joined_taps, words = layer->sum_taps / taps;
     const size_t sum_row = plan->rows.dilation * (binary ? plan->source_row_words : plan->window_row_floats);
+    const size_t sum_column = plan->columns.dilation * layer->groups * layer->tap_words;
+    const size_t plane = plan->positions * layer->groups;
     const size_t abs_row = plan->rows.dilation * (binary ? plan->columns.count : plan->window_width);
     plan->tap_offset = malloc(layer->sum_taps * sizeof *plan->tap_offset);
     plan->tap_offset_abs = malloc(height * width * sizeof *plan->tap_offset_abs);
     if (!plan->tap_offset || !plan->tap_offset_abs) return BC_OUT_OF_MEMORY;
-    for (size_t i = 0; i < height; i++) {
-        for (size_t j = 0; j < sum_width; j++)
-            plan->tap_offset[i * sum_width + j] =
-                (ptrdiff_t)(i * sum_row + j * plan->columns.dilation * plan->slot_words);
-        for (size_t j = 0; j < width; j++)
-            plan->tap_offset_abs[i * width + j] = (ptrdiff_t)(i * abs_row + j * plan->columns.dilation);
+    for (size_t i = 0; i < layer->sum_taps; i++) {
+        const size_t tap = i / words, word = i % words;
+        plan->tap_offset[i] =
+            (ptrdiff_t)(tap / row_taps * sum_row + tap % row_taps * sum_column + word * plane);
     }
+    for (size_t tap = 0; tap < height * width; tap++)
+        plan->tap_offset_abs[tap] = (ptrdiff_t)(tap / width * abs_row + tap % width * plan->columns.dilation);
+    return BC_OK;
+}
+
+/* The fields to gather: joined taps, or rows of them where those of a row follow each other in the slots as well. */
+static bc_status make_gather_offsets(bc_plan *plan) {
+    const bc_layer *layer = plan->layer;
+    if (!layer->gathers) return BC_OK;
+    const size_t step = plan->columns.dilation * plan->slot_step_bits, inputs = layer->group_inputs;
+    const int adjacent = layer->joined_taps > 1 && layer->groups == 1 && step == inputs;
+    const size_t width = adjacent ? 1 : layer->kernel_width;
+    plan->gather_rows = bc_layer_joins_rows(layer) ? (plan->rows.taps - 1) * plan->rows.dilation + 1 : 1;
+    plan->gather_taps = layer->joined_taps / (adjacent ? layer->kernel_width : 1);
+    plan->gather_bits = layer->joined_taps * inputs / plan->gather_taps;
+    plan->gather_tap_bit = malloc(plan->gather_taps * sizeof *plan->gather_tap_bit);
+    if (!plan->gather_tap_bit) return BC_OUT_OF_MEMORY;
+    for (size_t tap = 0; tap < plan->gather_taps; tap++)
+        plan->gather_tap_bit[tap] =
+            (ptrdiff_t)(tap / width * plan->rows.dilation * plan->slot_row_words * 64 + tap % width * step);
+
+    if (!plan->dense_run || plan->config.source.format != BC_BITS) return BC_OK;
+    plan->dense_bit = malloc(plan->dense_run->slots * sizeof *plan->dense_bit);
+    if (!plan->dense_bit) return BC_OUT_OF_MEMORY;
+    for (size_t slot = 0; slot < plan->dense_run->slots; slot++)
+        plan->dense_bit[slot] = (ptrdiff_t)(slot * bc_round_up(plan->config.source.channels, 64));
     return BC_OK;
 }
 
@@ -296,15 +359,15 @@ static bc_status lay_out_workspace(bc_plan *plan) {
 
     size_t words = binary ? plan->config.images : 0, slots = layer->beta_scaling ? words : 0;
     size_t bytes = 0, unused;
-    if (!bc_multiply(&words, plan->rows.count) || !bc_multiply(&words, plan->source_row_words) ||
+    if (!bc_multiply(&words, plan->source_rows) || !bc_multiply(&words, plan->source_row_words) ||
         !bc_multiply(&slots, plan->rows.count) || !bc_multiply(&slots, plan->columns.count) ||
         !add_part(&bytes, &unused, words, sizeof(uint64_t)) ||
         !add_part(&bytes, &layout->abs_plane, slots, sizeof(float)))
         return BC_SIZE_OVERFLOW;
     layout->shared_bytes = bytes;
 
-    size_t slot_row = binary && layer->joins_taps ? plan->columns.count : 0;
-    if (!bc_multiply(&slot_row, plan->slot_words)) return BC_SIZE_OVERFLOW;
+    size_t slot_rows = plan->gather_rows;
+    if (!bc_multiply(&slot_rows, plan->slot_row_words)) return BC_SIZE_OVERFLOW;
 
     size_t window_row = binary ? 0 : layer->input_channels, window = binary ? 0 : layer->groups;
     if (!bc_multiply(&window_row, plan->window_width) || !bc_multiply(&window, plan->tile_images) ||
@@ -313,16 +376,16 @@ static bc_status lay_out_workspace(bc_plan *plan) {
     const size_t abs_window =
         binary || !layer->beta_scaling ? 0 : plan->tile_images * plan->window_height * plan->window_width;
     const int staged = plan->config.source.format == BC_FLOAT16 || plan->config.source.format == BC_UNORM8;
-    plan->staging_floats = !staged                                  ? 0
-                           : layer->input_channels > STAGING_FLOATS ? layer->input_channels
-                                                                    : STAGING_FLOATS;
+    const size_t at_once = layer->input_channels * (plan->dense_run ? plan->dense_run->slots : 1);
+    plan->staging_floats = !staged ? 0 : at_once > STAGING_FLOATS ? at_once : STAGING_FLOATS;
     bytes = 0;
     if (!add_part(&bytes, &layout->sums, tile_pixels * chunk_filters + BC_SLACK, sizeof(float)) ||
-        !add_part(&bytes, &layout->pixel_base, tile_pixels, sizeof(int32_t)) ||
+        !add_part(&bytes, &layout->pixel_base, layer->type == BC_AND ? tile_pixels * layer->groups : 0,
+                  sizeof(int32_t)) ||
         !add_part(&bytes, &layout->beta, tile_pixels, sizeof(float)) ||
         !add_part(&bytes, &layout->channel_base, BC_EPILOGUE_CHANNELS + BC_SLACK, sizeof(int32_t)) ||
         !add_part(&bytes, &layout->staging, plan->staging_floats, sizeof(float)) ||
-        !add_part(&bytes, &layout->slot_row, slot_row, sizeof(uint64_t)) ||
+        !add_part(&bytes, &layout->slot_rows, slot_rows, sizeof(uint64_t)) ||
         !add_part(&bytes, &layout->window_row, window_row, sizeof(float)) ||
         !add_part(&bytes, &layout->window, window, sizeof(float)) ||
         !add_part(&bytes, &layout->abs_window, abs_window, sizeof(float)))
@@ -369,8 +432,9 @@ static bc_status fill_plan(bc_plan *plan) {
     if (status != BC_OK) return status;
     choose_tiles(plan);
     status = choose_units(plan);
-    if (status == BC_OK) status = lay_out_workspace(plan);
     if (status == BC_OK) status = make_tap_offsets(plan);
+    if (status == BC_OK) status = make_gather_offsets(plan);
+    if (status == BC_OK) status = lay_out_workspace(plan);
     if (status == BC_OK) status = make_off_source_pixel(plan);
     if (status == BC_OK && config->destination.format == BC_BITS && bc_has_thresholds(layer))
         status = bc_thresholds_create(layer, config->pack_bias, config->pack_scale, &plan->thresholds);
@@ -410,6 +474,8 @@ void bc_plan_destroy(bc_plan *plan) {
     bc_thresholds_free(&plan->thresholds);
     free(plan->tap_offset);
     free(plan->tap_offset_abs);
+    free(plan->gather_tap_bit);
+    free(plan->dense_bit);
     free(plan->off_source_words);
     free(plan->off_source_values);
     free(plan);

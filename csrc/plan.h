@@ -23,7 +23,7 @@ typedef struct bc_steps {
  * has its own scratch. */
 typedef struct bc_workspace_layout {
     size_t abs_plane, shared_bytes;
-    size_t sums, pixel_base, beta, channel_base, staging, slot_row, window_row, window, abs_window,
+    size_t sums, pixel_base, beta, channel_base, staging, slot_rows, window_row, window, abs_window,
         slice_bytes;
 } bc_workspace_layout;
 
@@ -34,15 +34,32 @@ struct bc_plan {
     size_t out_height, out_width; /* destination size before sub-pixel shuffling */
     int empty;                    /* nothing to write */
 
-    /* XNOR and AND prepare the whole source once, BINARY_WEIGHTS a window at a time. */
-    size_t slot_words;          /* XNOR and AND: 64-bit words of all groups in one slot */
-    size_t source_row_words;    /* XNOR and AND: of a prepared row, of its slots or of its joined taps */
-    bc_steps sum_steps;         /* in words of the prepared source, or floats of the window */
-    bc_steps abs_steps;         /* beta: in slots of the plane (or window) of mean |v| */
-    ptrdiff_t *tap_offset;      /* [sum_taps], as sum_steps */
-    ptrdiff_t *tap_offset_abs;  /* [kernel_height * kernel_width], as abs_steps */
-    uint64_t *off_source_words; /* XNOR and AND: [slot_words] what off-source slots hold */
-    float *off_source_values;   /* BINARY_WEIGHTS: [input_channels] */
+    /* XNOR and AND prepare the whole source once, BINARY_WEIGHTS a window at a time. A prepared row is
+     * [positions][groups][tap_words], and where bits are gathered [words of joined taps][positions][groups]. Positions are
+     * slots, or where taps are joined the destination pixels that read them. */
+    size_t positions;
+    size_t source_rows;      /* of an image */
+    size_t source_row_words; /* 64-bit words of a prepared row */
+
+    /* XNOR and AND: rows of slots, each with the bits of all channels, in whole words. Where bits are gathered from them and
+     * the source allows it, slots follow each other without gaps, the first on the source at the start of a word. */
+    size_t slot_words;                     /* of a slot in whole words */
+    size_t slot_step_bits, slot_first_bit; /* from slot to slot, and where the first of a row begins */
+    const bc_run *dense_run;               /* where there are no gaps: the slots on the source; or NULL */
+    ptrdiff_t *dense_bit;                  /* and where bits of each begin in a source of bits */
+    size_t slot_row_words;
+
+    /* Gathering: the fields of one position, in the slot rows that it reads. */
+    size_t gather_rows, gather_taps, gather_bits;
+    ptrdiff_t *gather_tap_bit;
+
+    bc_steps sum_steps;        /* in words of the prepared source, or floats of the window */
+    bc_steps abs_steps;        /* beta: in slots of the plane (or window) of mean |v| */
+    ptrdiff_t *tap_offset;     /* [sum_taps], as sum_steps */
+    ptrdiff_t *tap_offset_abs; /* [kernel_height * kernel_width], as abs_steps */
+    uint64_t *
+        off_source_words; /* XNOR and AND: [slot_words] what off-source slots hold, all bits alike for a dense_run */
+    float *off_source_values; /* BINARY_WEIGHTS: [input_channels] */
 
     int excludes; /* XNOR with EXCLUDE where some tap is off the source: sums need correction at the borders */
     bc_thresholds thresholds; /* BC_BITS destinations, where bits are thresholds of sums; otherwise NULL */

@@ -6,7 +6,7 @@
 
 /* Where the slots of one prepared row go. */
 typedef struct bc_prepared_row {
-    uint64_t *words; /* XNOR and AND: all groups of a slot side by side */
+    uint64_t *words; /* XNOR and AND: slot_words a slot */
     float *values;   /* BINARY_WEIGHTS: the first group's slots; the next group begins group_stride later */
     size_t group_stride;
     float *abs_mean; /* [slots] mean of |v| over all input channels, 0 off the source; or NULL */
@@ -17,7 +17,16 @@ typedef struct bc_prepared_row {
 void bc_prepare_row(const bc_plan *plan, const void *source, size_t image, size_t row, size_t begin,
                     size_t end, const bc_prepared_row *out, float *staging);
 
-/* XNOR and AND with joined taps: from the slots of one row to what each destination pixel of a row reads of it. */
-void bc_join_taps(const bc_plan *plan, const uint64_t *slots, uint64_t *joined);
+/* Memory for preparing rows of words one after the other. */
+typedef struct bc_row_scratch {
+    uint64_t *slot_rows; /* the last ones that were prepared */
+    size_t end_row;      /* behind the last of them, counted over all images; 0 where there are none */
+    float *staging;
+} bc_row_scratch;
+
+/* XNOR and AND: one finished row of the prepared source, counted over all images, to `words`, and of mean |v| to `abs_mean`
+ * or NULL. */
+void bc_prepare_words(const bc_plan *plan, const void *source, size_t row, bc_row_scratch *scratch,
+                      float *abs_mean, uint64_t *words);
 
 #endif

@@ -20,7 +20,7 @@ typedef struct run {
 typedef struct slice_scratch {
     void *sums; /* int32 counts or float sums, [tile pixels][chunk filters] */
     int32_t *pixel_base, *channel_base;
-    uint64_t *slot_row;
+    uint64_t *slot_rows;
     float *beta, *staging, *window_row, *window, *abs_window;
 } slice_scratch;
 
@@ -40,7 +40,7 @@ static slice_scratch scratch_of(const run *run, size_t slice) {
         .channel_base = (int32_t *)(base + layout->channel_base),
         .beta = (float *)(base + layout->beta),
         .staging = (float *)(base + layout->staging),
-        .slot_row = (uint64_t *)(base + layout->slot_row),
+        .slot_rows = (uint64_t *)(base + layout->slot_rows),
         .window_row = (float *)(base + layout->window_row),
         .window = (float *)(base + layout->window),
         .abs_window = (float *)(base + layout->abs_window),
@@ -76,20 +76,14 @@ static void prepare_slice(void *context, size_t slice) {
     const run *run = context;
     const bc_plan *plan = run->plan;
     const slice_scratch scratch = scratch_of(run, slice);
-    const int joins_taps = plan->layer->joins_taps;
+    bc_row_scratch rows = {.slot_rows = scratch.slot_rows, .staging = scratch.staging};
     float *abs_plane = plan->layer->beta_scaling ? (float *)(run->shared + plan->layout.abs_plane) : NULL;
     size_t begin, end;
-    share(plan->config.images * plan->rows.count, slice, run->slices, &begin, &end);
-    for (size_t row = begin; row < end; row++) {
-        uint64_t *words = (uint64_t *)run->shared + row * plan->source_row_words;
-        const bc_prepared_row out = {
-            .words = joins_taps ? scratch.slot_row : words,
-            .abs_mean = abs_plane ? abs_plane + row * plan->columns.count : NULL,
-        };
-        bc_prepare_row(plan, run->source, row / plan->rows.count, row % plan->rows.count, 0,
-                       plan->columns.count, &out, scratch.staging);
-        if (joins_taps) bc_join_taps(plan, scratch.slot_row, words);
-    }
+    share(plan->config.images * plan->source_rows, slice, run->slices, &begin, &end);
+    for (size_t row = begin; row < end; row++)
+        bc_prepare_words(plan, run->source, row, &rows,
+                         abs_plane ? abs_plane + row * plan->columns.count : NULL,
+                         (uint64_t *)run->shared + row * plan->source_row_words);
 }
 
 /* ---- Preparing the window of some tiles: BINARY_WEIGHTS ------------------------------------------- */
@@ -181,17 +175,35 @@ static const uint64_t *first_words(const run *run, const bc_tile *tile, const bc
            group * plan->layer->tap_words;
 }
 
-/* AND: source bits in each pixel's window. */
-static void count_source_bits(const run *run, const bc_tile *tile, const bc_tile *origin, size_t group,
+/* AND: source bits in each pixel's window, for all groups side by side. */
+static void count_source_bits(const run *run, const bc_tile *tile, const bc_tile *origin,
                               const slice_scratch *scratch) {
     const bc_plan *plan = run->plan;
     const bc_layer *layer = plan->layer;
+    const size_t groups = layer->groups;
     const bc_walk walk = walk_of(tile, &plan->sum_steps);
-    const uint64_t *words = first_words(run, tile, origin, group);
+    const uint64_t *words = first_words(run, tile, origin, 0);
+    bc_window_popcount_args args = {.source_stride = walk.loops[0].stride,
+                                    .tap_offset = plan->tap_offset,
+                                    .taps = layer->sum_taps,
+                                    .words = layer->tap_words,
+                                    .pixels = walk.loops[0].count};
+    size_t calls = 1;
+    if (args.source_stride ==
+        (ptrdiff_t)(groups * layer->tap_words)) { /* all groups of all pixels follow each other */
+        args.source_stride = (ptrdiff_t)layer->tap_words;
+        args.pixels *= groups;
+    } else if (groups > 1) {
+        args.source_stride = (ptrdiff_t)layer->tap_words;
+        args.pixels = groups;
+        calls = walk.loops[0].count;
+    }
     FOR_RUNS(walk, at, pixel)
-    layer->kernels->window_popcount(
-        &(bc_window_popcount_args){words + at, walk.loops[0].stride, plan->tap_offset, layer->sum_taps,
-                                   layer->tap_words, walk.loops[0].count, scratch->pixel_base + pixel});
+    for (size_t call = 0; call < calls; call++) {
+        args.source = words + at + call * (size_t)walk.loops[0].stride;
+        args.counts = scratch->pixel_base + (pixel + call) * groups;
+        layer->kernels->window_popcount(&args);
+    }
 }
 
 static void sum_bits(const run *run, const bc_tile *tile, const bc_tile *origin, const chunk *chunk,
@@ -284,29 +296,32 @@ static bc_epilogue_args epilogue_args(const bc_plan *plan, const segment *segmen
         args.sums = (const float *)scratch->sums + segment->first_sum;
     else
         args.counts = (const int32_t *)scratch->sums + segment->first_sum;
-    if (layer->type == BC_AND)
+    if (layer->type == BC_AND) {
         args.channel_base =
             bc_layer_weight_bits(layer, layer->kernel_height, layer->kernel_width) + segment->first_filter;
-    else
+        args.pixel_base = scratch->pixel_base + chunk->group;
+        args.pixel_base_stride = layer->groups;
+    } else {
         args.channel_base = plan->full_base;
+    }
+    if (layer->beta_scaling) args.beta = scratch->beta;
     return args;
 }
 
-/* Emits `pixels` pixels of a segment from tile pixel `pixel` on, to the destination at `element`. */
-static void finish_pixels(const run *run, bc_epilogue_args *args, const slice_scratch *scratch, size_t pixel,
+/* Emits `pixels` pixels of a segment from tile pixel `pixel` on, to the destination at `element`. `args` are those of the
+ * tile's first pixel but for these; they are many, and not copied for each run of pixels. */
+static void finish_pixels(const run *run, const bc_epilogue_args *first, bc_epilogue_args *args, size_t pixel,
                           size_t pixels, size_t element, ptrdiff_t stride) {
     static const size_t element_bytes[] = {
         [BC_FLOAT32] = sizeof(float), [BC_FLOAT16] = sizeof(uint16_t), [BC_BITS] = sizeof(uint64_t)};
-    const bc_layer *layer = run->plan->layer;
-    bc_epilogue_args part = *args;
-    if (part.counts) part.counts += pixel * part.row_stride;
-    if (part.sums) part.sums += pixel * part.row_stride;
-    part.pixel_base = layer->type == BC_AND ? scratch->pixel_base + pixel : NULL;
-    part.beta = layer->beta_scaling ? scratch->beta + pixel : NULL;
-    part.pixels = pixels;
-    part.destination = run->destination + element * element_bytes[part.format];
-    part.destination_stride = stride;
-    layer->kernels->epilogue(&part);
+    if (first->counts) args->counts = first->counts + pixel * first->row_stride;
+    if (first->sums) args->sums = first->sums + pixel * first->row_stride;
+    if (first->pixel_base) args->pixel_base = first->pixel_base + pixel * first->pixel_base_stride;
+    if (first->beta) args->beta = first->beta + pixel;
+    args->pixels = pixels;
+    args->destination = run->destination + element * element_bytes[first->format];
+    args->destination_stride = stride;
+    run->plan->layer->kernels->epilogue(args);
 }
 
 static int whole_window(const bc_layer *layer, bc_tap_range rows, bc_tap_range columns) {
@@ -369,13 +384,15 @@ static void finish_segment(const run *run, const bc_tile *tile, const chunk *chu
     const ptrdiff_t stride = (ptrdiff_t)(factor * pixel_elements);
     const ptrdiff_t row_stride = (ptrdiff_t)(factor * row_elements);
 
-    bc_epilogue_args args = epilogue_args(plan, segment, chunk, scratch);
+    const bc_epilogue_args first_args = epilogue_args(plan, segment, chunk, scratch);
+    bc_epilogue_args args = first_args;
     if (!plan->excludes) {
         const bc_walk walk =
             bc_flatten((bc_loop){width, stride, 1}, (bc_loop){height, row_stride, tile->width},
                        (bc_loop){tile->images, (ptrdiff_t)image_elements, tile->width * tile->height});
         FOR_RUNS(walk, element, pixel)
-        finish_pixels(run, &args, scratch, pixel, walk.loops[0].count, first + element, walk.loops[0].stride);
+        finish_pixels(run, &first_args, &args, pixel, walk.loops[0].count, first + element,
+                      walk.loops[0].stride);
         return;
     }
     for (size_t image = 0; image < tile->images; image++)
@@ -385,7 +402,7 @@ static void finish_segment(const run *run, const bc_tile *tile, const chunk *chu
                 equal = equal_ranges(columns_here, width - x);
                 args.channel_base = corrected_base(plan, plan->rows.valid[tile->y + y], *columns_here,
                                                    segment, scratch->channel_base);
-                finish_pixels(run, &args, scratch, (image * tile->height + y) * tile->width + x, equal,
+                finish_pixels(run, &first_args, &args, (image * tile->height + y) * tile->width + x, equal,
                               first + image * image_elements + y * (size_t)row_stride + x * (size_t)stride,
                               stride);
             }
@@ -420,13 +437,10 @@ static void compute_tile(const run *run, const bc_tile *tile, const bc_tile *ori
     const bc_layer *layer = plan->layer;
     if (layer->beta_scaling) sum_abs(run, tile, origin, scratch);
 
-    size_t counted_group = SIZE_MAX;
+    if (layer->type == BC_AND) count_source_bits(run, tile, origin, scratch);
+
     for (size_t i = first_chunk; i < end_chunk; i++) {
         const chunk chunk = chunk_of(plan, i);
-        if (layer->type == BC_AND && chunk.group != counted_group) {
-            count_source_bits(run, tile, origin, chunk.group, scratch);
-            counted_group = chunk.group;
-        }
         if (bc_layer_is_binary(layer))
             sum_bits(run, tile, origin, &chunk, scratch);
         else

@@ -98,3 +98,21 @@ def test_compiled_parts_that_no_layer_made():
     with pytest.raises(ValueError, match="plan"):
         _core.Call(conv()._snapshot.layer, _core.Plan(), source, out)
     assert not _core.run_known([None], source, out)
+
+
+def test_a_call_is_not_taken_for_an_earlier_one_with_the_same_words():
+    """Of packed images the words' shape says neither how many channels there are nor that they are
+    packed."""
+    layer = conv(input_feature_channels=100)
+    words = np.zeros((1, 5, 5, 2), np.uint64)
+    source, out = bc.PackedImage(words, 100), np.zeros((1, 5, 5, 4), np.float32)
+    packed = layer(source, packed=True)
+    for _ in range(2):
+        layer(source, out)
+        layer(source, packed)
+    with pytest.raises(ValueError, match="channels"):
+        layer(bc.PackedImage(words, 101), out)
+    with pytest.raises(TypeError, match="uint64"):
+        layer(words, out)
+    with pytest.raises(ValueError, match="shape"):
+        layer(source, bc.PackedImage(packed.words, 5))

@@ -236,19 +236,33 @@ def test_terms_f32(isa):
 
 
 @each_isa
-@each_stride
-def test_slice_bits(isa, stride):
+def test_gather_bits(isa):
     rng = np.random.default_rng(3)
-    source = restride(words64(rng, 5, 12), stride)
-    for first in (0, 1, 31, 63, 64, 65, 130, 200):
-        for bits in (0, *CHANNELS):
-            if first + bits > source.shape[1] * 64:
+    source = words64(rng, 1, 200)[0]
+    source_bits = bits_of(source[None])[0]
+    for bits in CHANNELS:
+        for groups, step in [(1, 0), (1, 6), (1, 16), (1, 64), (8, 128), (3, 3 * bits), (2, -64)]:
+            taps, pixels = int(rng.integers(1, 6)), int(rng.choice(PIXELS))
+            tap_bit = rng.integers(0, 800, taps)
+            reach = 800 + max(pixels - 1, 0) * abs(step) + groups * bits
+            if reach >= source.size * 64:
                 continue
-            expected = words_from(bits_of(source)[:, first : first + bits])
+            first = int(rng.integers(source.size * 64 - reach)) + max(pixels - 1, 0) * max(-step, 0)
+            at = (
+                first
+                + (np.arange(pixels) * step)[:, None, None, None]
+                + (np.arange(groups) * bits)[:, None, None]
+                + tap_bit[:, None]
+                + np.arange(bits)
+            )
+            words = words_from(source_bits[at].reshape(pixels * groups, taps * bits))
+            expected = words.T.reshape(words.shape[1], pixels, groups)
             guarded = Guarded(expected.shape, np.uint64)
-            kernels.slice_bits(isa, source, first, bits, out=guarded.out)
+            arguments = first, step, tap_bit, bits, groups, pixels
+            kernels.gather_bits(isa, source, *arguments, out=guarded.out)
             np.testing.assert_array_equal(guarded.out, expected)
             guarded.check()
+            np.testing.assert_array_equal(kernels.gather_bits(isa, source, *arguments), expected)
 
 
 @each_isa

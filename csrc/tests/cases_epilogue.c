@@ -143,9 +143,12 @@ static bc_epilogue_args make_args(const epilogue_sizes *sizes) {
         args.counts = counts;
         args.channel_base = channel_base;
         if (sizes->with_pixel_base) {
-            int32_t *pixel_base = memory_input(sizes->pixels * sizeof *pixel_base);
-            for (size_t i = 0; i < sizes->pixels; i++) pixel_base[i] = (int32_t)random_below(70000);
+            const size_t stride = 1 + random_below(3);
+            const size_t bases = sizes->pixels ? (sizes->pixels - 1) * stride + 1 : 0;
+            int32_t *pixel_base = memory_input(bases * sizeof *pixel_base);
+            for (size_t i = 0; i < bases; i++) pixel_base[i] = (int32_t)random_below(70000);
             args.pixel_base = pixel_base;
+            args.pixel_base_stride = stride;
         }
     } else {
         args.sums = float_terms(total, sizes->numbers);
@@ -166,7 +169,7 @@ static bc_epilogue_args make_args(const epilogue_sizes *sizes) {
 /* S of counts. */
 static int64_t exact_sum(const bc_epilogue_args *args, size_t pixel, size_t channel) {
     const size_t at = pixel * args->row_stride + channel;
-    const int64_t pixel_base = args->pixel_base ? args->pixel_base[pixel] : 0;
+    const int64_t pixel_base = args->pixel_base ? args->pixel_base[pixel * args->pixel_base_stride] : 0;
     const int64_t doubled = (int64_t)args->counts[at] << args->count_shift;
     const int64_t exact = args->channel_base[channel] + pixel_base - doubled;
     return args->sum_shift ? (exact - (exact & 1)) / 2

@@ -1,4 +1,4 @@
-/* Kernels that read the source: widening, packing, terms, slices, and back from bits to values. */
+/* Kernels that read the source: widening, packing, terms, gathering bits, and back from bits to values. */
 #include <math.h>
 #include <string.h>
 
@@ -235,66 +235,113 @@ void bench_terms_f32(bench *timer, const bc_kernels *kernels) {
           "values");
 }
 
-/* ---- Slices of bits ------------------------------------------------------------------------------- */
+/* ---- Gathering bits ------------------------------------------------------------------------------- */
 
-static void slice_case(const subject *isa, size_t pixels, size_t first_bit, size_t bits, size_t stride_kind) {
-    case_begin("pixels %zu, bits %zu from %zu, stride kind %zu", pixels, bits, first_bit, stride_kind);
-    /* Only the words that hold wanted bits are there: those before would lie in the fence. */
-    const size_t first_word = first_bit / 64;
-    const size_t row = bits ? (first_bit + bits - 1) / 64 - first_word + 1 : 0;
-    const ptrdiff_t stride = stride_of_kind(stride_kind, row);
-    const strided source = memory_strided_input(pixels, row, stride, sizeof(uint64_t));
-    fill_words(source.block, source.elements, (bit_pattern)random_below(BIT_PATTERNS));
-    const uint64_t *first = source.first;
+typedef struct gather_sizes {
+    size_t pixels, groups, taps, bits;
+    ptrdiff_t pixel_step_bits;
+    int slides; /* taps are a pixel's step apart; otherwise anywhere */
+} gather_sizes;
 
-    const size_t words = divide_up(bits, 64), destination_stride = words + random_below(2);
-    const size_t total = pixels ? (pixels - 1) * destination_stride + words : 0;
+static void gather_case(const subject *isa, gather_sizes sizes) {
+    case_begin("pixels %zu, groups %zu, taps %zu, bits %zu, step %td, slides %d", sizes.pixels, sizes.groups,
+               sizes.taps, sizes.bits, sizes.pixel_step_bits, sizes.slides);
+    const size_t words = divide_up(sizes.taps * sizes.bits, 64), extra = random_below(3) / 2;
+    const size_t pixel_stride = sizes.groups + extra, word_stride = pixel_stride * sizes.pixels + extra;
+    ptrdiff_t *tap_bit = memory_input(sizes.taps * sizeof *tap_bit);
+    ptrdiff_t least = 0, most = 0;
+    for (size_t t = 0; t < sizes.taps; t++) {
+        tap_bit[t] = sizes.slides ? (ptrdiff_t)t * sizes.pixel_step_bits : (ptrdiff_t)random_below(700) - 300;
+        least = t == 0 || tap_bit[t] < least ? tap_bit[t] : least;
+        most = t == 0 || tap_bit[t] > most ? tap_bit[t] : most;
+    }
+    const ptrdiff_t last_pixel = sizes.pixels ? (ptrdiff_t)(sizes.pixels - 1) * sizes.pixel_step_bits : 0;
+    least += last_pixel < 0 ? last_pixel : 0;
+    most += (last_pixel > 0 ? last_pixel : 0) + (ptrdiff_t)(sizes.groups * sizes.bits);
+
+    /* Only the words from the first to the last that hold wanted bits are there. */
+    const ptrdiff_t first_bit = (ptrdiff_t)random_below(200) - least;
+    const size_t first_word = (size_t)(first_bit + least) / 64;
+    const size_t source_words =
+        words && sizes.pixels && sizes.groups ? divide_up((size_t)(first_bit + most), 64) - first_word : 0;
+    uint64_t *source = memory_input(source_words * sizeof *source);
+    fill_words(source, source_words, random_below(4) ? BITS_RANDOM : (bit_pattern)random_below(BIT_PATTERNS));
+
+    const size_t total = words && sizes.pixels && sizes.groups
+                             ? (words - 1) * word_stride + (sizes.pixels - 1) * pixel_stride + sizes.groups
+                             : 0;
     uint64_t *expected = memory_input(total * sizeof *expected);
     memset(expected, MEMORY_FILL, total * sizeof *expected);
-    for (size_t pixel = 0; pixel < pixels; pixel++) {
-        uint64_t *wanted = expected + pixel * destination_stride;
-        memset(wanted, 0, words * sizeof *wanted);
-        for (size_t bit = 0; bit < bits; bit++)
-            wanted[bit / 64] |= (uint64_t)bit_of(first + (ptrdiff_t)pixel * stride, first_bit % 64 + bit)
-                                << bit % 64;
-    }
+    for (size_t pixel = 0; total && pixel < sizes.pixels; pixel++)
+        for (size_t group = 0; group < sizes.groups; group++) {
+            uint64_t *wanted = expected + pixel * pixel_stride + group;
+            for (size_t k = 0; k < words; k++) wanted[k * word_stride] = 0;
+            for (size_t bit = 0; bit < sizes.taps * sizes.bits; bit++) {
+                const ptrdiff_t at = first_bit + (ptrdiff_t)pixel * sizes.pixel_step_bits +
+                                     tap_bit[bit / sizes.bits] +
+                                     (ptrdiff_t)(group * sizes.bits + bit % sizes.bits);
+                wanted[bit / 64 * word_stride] |= (uint64_t)bit_of(source, (size_t)at - 64 * first_word)
+                                                  << bit % 64;
+            }
+        }
     uint64_t *actual = memory_output(total * sizeof *actual);
-    const uintptr_t word_0 = (uintptr_t)first - first_word * sizeof *first;
-    isa->kernels->slice_bits(&(bc_slice_args){.source = (const uint64_t *)word_0,
-                                              .source_stride = stride,
-                                              .pixels = pixels,
-                                              .first_bit = first_bit,
-                                              .bits = bits,
-                                              .destination = actual,
-                                              .destination_stride = (ptrdiff_t)destination_stride});
+    isa->kernels->gather_bits(
+        &(bc_gather_args){.source = (const uint64_t *)((uintptr_t)source - first_word * sizeof *source),
+                          .first_bit = first_bit,
+                          .pixel_step_bits = sizes.pixel_step_bits,
+                          .tap_bit = tap_bit,
+                          .taps = sizes.taps,
+                          .bits = sizes.bits,
+                          .groups = sizes.groups,
+                          .pixels = sizes.pixels,
+                          .destination = actual,
+                          .pixel_stride = pixel_stride,
+                          .word_stride = word_stride});
     expect_u64("destination", actual, expected, total);
     case_end();
 }
 
-void test_slice_bits(const subject *isa) {
-    static const size_t first_bits[] = {0, 1, 31, 32, 63, 64, 65, 100, 127, 128, 191, 300};
-    size_t kind = 0;
+void test_gather_bits(const subject *isa) {
+    static const size_t groups[] = {1, 2, 3, 4, 5, 7, 8, 9, 17};
+    static const ptrdiff_t steps[] = {0, 1, 3, 16, 33, 48, 64, 96, 128, 500, 640, -1, -64, -100};
+    enum { GROUPS = sizeof groups / sizeof groups[0], STEPS = sizeof steps / sizeof steps[0] };
     for (const size_t *bits = channel_sizes; *bits; bits++) {
-        for (size_t i = 0; i < sizeof first_bits / sizeof first_bits[0]; i++)
-            for (size_t pixels = 0; pixels < 4; pixels++)
-                slice_case(isa, pixels, first_bits[i], *bits, kind++);
+        for (size_t step = 0; step < STEPS; step++)
+            for (int slides = 0; slides < 2; slides++)
+                gather_case(isa, (gather_sizes){random_below(20), groups[random_below(GROUPS)],
+                                                random_below(8), *bits, steps[step], slides});
         for (const size_t *pixels = pixel_sizes; *pixels != END_OF_SIZES; pixels++)
-            slice_case(isa, *pixels, random_below(200), *bits, kind++);
+            for (size_t i = 0; i < GROUPS; i++)
+                gather_case(isa, (gather_sizes){*pixels, groups[i], 1 + random_below(3), *bits,
+                                                steps[random_below(STEPS)], (int)random_below(2)});
     }
-    slice_case(isa, 3, 70, 0, 0);
+    /* Words that many small fields share, and fields that end where words do. */
+    for (size_t taps = 0; taps <= 70; taps++)
+        for (size_t bits = 1; bits <= 16; bits += 1 + bits / 4)
+            gather_case(isa, (gather_sizes){9, 1 + taps % 3, taps, bits, (ptrdiff_t)(taps % 5 * bits), 0});
+    gather_case(isa, (gather_sizes){5, 2, 3, 0, 64, 0});
+    gather_case(isa, (gather_sizes){5, 0, 3, 7, 64, 0});
 }
 
-void bench_slice_bits(bench *timer, const bc_kernels *kernels) {
-    static uint64_t source[BENCH_PIXELS * 5];
-    const bc_slice_args args = {.source = source,
-                                .source_stride = 5,
-                                .pixels = BENCH_PIXELS,
-                                .first_bit = 33,
-                                .bits = BENCH_CHANNELS,
-                                .destination = bench_words,
-                                .destination_stride = BENCH_CHANNELS / 64};
-    BENCH(timer, kernels->slice_bits(&args), "56 pixels x 256 bits from 33", BENCH_PIXELS * BENCH_CHANNELS,
-          "bits");
+void bench_gather_bits(bench *timer, const bc_kernels *kernels) {
+    static uint64_t source[3 * BENCH_PIXELS * 2];
+    static const ptrdiff_t taps[] = {0, 128, 256};
+    bc_gather_args args = {.source = source,
+                           .pixel_step_bits = 128,
+                           .tap_bit = taps,
+                           .taps = 3,
+                           .bits = 16,
+                           .groups = 8,
+                           .pixels = BENCH_PIXELS,
+                           .destination = bench_words,
+                           .pixel_stride = 8,
+                           .word_stride = 0};
+    BENCH(timer, kernels->gather_bits(&args), "56 pixels x 8 groups x 3 fields of 16 bits",
+          BENCH_PIXELS * 8 * 3 * 16, "bits");
+    args.pixel_step_bits = 6;
+    args.taps = args.groups = args.pixel_stride = 1;
+    args.bits = 21;
+    BENCH(timer, kernels->gather_bits(&args), "56 pixels x 21 bits, 6 bits apart", BENCH_PIXELS * 21, "bits");
 }
 
 /* ---- Bits to values ------------------------------------------------------------------------------- */
