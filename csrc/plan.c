@@ -9,9 +9,9 @@
  * 8, so that tiles of kernels that are built for any of these end without a rest. */
 enum { TILE_PIXELS = 56 };
 
-/* Filters of a chunk: sums of a tile are TILE_PIXELS x this. Bits are written a word at a time, which wants 64; lookups of
- * float sums keep more filters in registers. */
-enum { CHUNK_FILTERS = 64, CHUNK_FILTERS_FLOAT = 128 };
+/* Filters of a chunk: sums of a tile are TILE_PIXELS x this. Bits are written a word at a time, which wants 64; lookups
+ * keep more filters in registers. */
+enum { CHUNK_FILTERS = 64, CHUNK_BLOCKS = 4, CHUNK_FILTERS_MOST = 128 };
 
 enum { WINDOW_BYTES = 384 * 1024, STAGING_FLOATS = 2048, ALIGNMENT = 64 };
 
@@ -245,7 +245,9 @@ static int chunks_share_words(const bc_plan *plan) {
 
 static bc_status choose_units(bc_plan *plan) {
     const bc_layer *layer = plan->layer;
-    const size_t filters = bc_layer_is_binary(layer) ? CHUNK_FILTERS : CHUNK_FILTERS_FLOAT;
+    size_t filters = CHUNK_FILTERS_MOST;
+    if (bc_layer_is_binary(layer) && CHUNK_BLOCKS * layer->block_filters <= CHUNK_FILTERS)
+        filters = CHUNK_FILTERS;
     plan->chunk_blocks = bc_min(filters / layer->block_filters, layer->group_blocks);
     plan->group_chunks = bc_divide_up(layer->group_blocks, plan->chunk_blocks);
     plan->unit_chunk = chunks_share_words(plan) ? bc_plan_chunks(plan) : 1;
