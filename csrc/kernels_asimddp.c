@@ -14,11 +14,11 @@
 #include <arm_neon.h>
 #include <string.h>
 
+#include "bits.h"
 #include "double_math.h"
 #include "half_counts.h"
 
-/* Without this, GCC 12 unrolls too late to keep the arrays of a tile in registers. */
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL BC_UNROLL
 
 /* What GCC must be told, or it takes half as many instructions again: that a row number is scaled in the
  * load, and that sums grow one at a time, since it has no registers for all that it would look up before it

@@ -22,8 +22,7 @@
 #include "double_math.h"
 #include "half_counts.h"
 
-/* Without this, GCC 12 unrolls too late to keep the arrays of a tile in registers. */
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL BC_UNROLL
 
 /* Ends an expression for the optimiser. Left alone, GCC 12 reassociates sums over many lookups into trees whose leaves do
  * not fit the registers, which costs a third of the speed. */
