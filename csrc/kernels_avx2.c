@@ -438,31 +438,24 @@ static void signsum_expand(const bc_signsum_expand_args *args) {
     }
 }
 
-/* 1.0, without telling the compiler: it would make a plain addition of a fused multiplication by 1, and additions share
- * their pipes with shuffles on Zen 5. */
-static inline __m256 opaque_one(void) {
-    __m256 one = _mm256_set1_ps(1.0f);
-    KEEP_ORDER(one);
-    return one;
-}
-
-/* One group of 4 inputs of PIXELS against VECTORS x 8 filters: the sum picked by bits 0 to 2 of a nibble, negated where bit 3
- * is 0. */
+/* One group of 4 inputs of PIXELS against VECTORS x 8 filters: bits 0 to 2 of a nibble pick the sum, and bit 3 says whether
+ * it is added times 1 or times -1. Signs are made for all pixels at once, and on Zen 5 multiplying costs nothing: additions
+ * share their pipes with shuffles, FMA has others. */
 #define SIGNSUM_GROUP(PIXELS, VECTORS, SHIFTED, SIGN_UP)                                                  \
     {                                                                                                     \
-        __m256 tables[PIXELS];                                                                            \
-        UNROLL                                                                                            \
-        for (int p = 0; p < PIXELS; p++) tables[p] = _mm256_loadu_ps(table + p * stride);                 \
         UNROLL                                                                                            \
         for (int v = 0; v < VECTORS; v++) {                                                               \
             const uint32_t *lanes = word + (size_t)(v / 2) * block_words + v % 2 * FLOATS;                \
             const __m256i words = _mm256_loadu_si256((const __m256i *)lanes);                             \
             const __m256i bits = SHIFTED;                                                                 \
-            const __m256 negative = _mm256_castsi256_ps(_mm256_andnot_si256(SIGN_UP, sign_bit));          \
+            const __m256i positive = _mm256_and_si256(SIGN_UP, sign_bit);                                 \
+            const __m256 sign = _mm256_xor_ps(minus_one, _mm256_castsi256_ps(positive));                  \
             UNROLL                                                                                        \
-            for (int p = 0; p < PIXELS; p++)                                                              \
-                sums[p][v] = _mm256_fmadd_ps(                                                             \
-                    _mm256_xor_ps(_mm256_permutevar8x32_ps(tables[p], bits), negative), one, sums[p][v]); \
+            for (int p = 0; p < PIXELS; p++) {                                                            \
+                const __m256 found = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + p * stride), bits); \
+                sums[p][v] = _mm256_fmadd_ps(found, sign, sums[p][v]);                                    \
+                KEEP_ORDER(sums[p][v]);                                                                   \
+            }                                                                                             \
         }                                                                                                 \
         table += TABLE;                                                                                   \
     }
@@ -473,7 +466,7 @@ static inline __m256 opaque_one(void) {
         const size_t block_words = args->block_stride_bytes / sizeof *word;                         \
         const ptrdiff_t stride = args->source_stride;                                               \
         const __m256i sign_bit = _mm256_set1_epi32(INT32_MIN);                                      \
-        const __m256 one = opaque_one();                                                            \
+        const __m256 minus_one = _mm256_set1_ps(-1.0f);                                             \
         __m256 sums[PIXELS][VECTORS];                                                               \
         UNROLL                                                                                      \
         for (int p = 0; p < PIXELS; p++) {                                                          \
@@ -506,23 +499,28 @@ static inline __m256 opaque_one(void) {
         }                                                                                           \
     }
 
+SIGNSUM_TILE(signsum_5x2, 5, 2)
 SIGNSUM_TILE(signsum_4x2, 4, 2)
 SIGNSUM_TILE(signsum_2x2, 2, 2)
 SIGNSUM_TILE(signsum_1x2, 1, 2)
 
+/* How many of the pixels that are left a tile takes: few are slow, so that 6 are better taken as 4 and 2, and 8 as 4 and 4. */
+static size_t signsum_pixels(size_t left) {
+    if (left >= 5 && left != 6 && left != 8) return 5;
+    return left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
 static void signsum(const bc_signsum_args *args) {
+    static void (*const sum[])(const bc_signsum_args *, const float *, const uint32_t *, float *) = {
+        [1] = signsum_1x2, [2] = signsum_2x2, [4] = signsum_4x2, [5] = signsum_5x2};
     const size_t block_words = args->block_stride_bytes / sizeof(uint32_t);
-    for (size_t block = 0; block < args->blocks; block++) {
-        const uint32_t *words = (const uint32_t *)args->weights + block * block_words;
-        const float *source = args->source;
-        float *sums = args->sums + block * SIGN_LANES;
-        for (size_t left = args->pixels, pixels; left; left -= pixels) {
-            pixels = left >= 4 ? 4 : left >= 2 ? 2 : 1;
-            (pixels == 4 ? signsum_4x2 : pixels == 2 ? signsum_2x2 : signsum_1x2)(args, source, words, sums);
-            source += (ptrdiff_t)pixels * args->source_stride;
-            sums += pixels * args->sums_stride;
+    for (size_t block = 0; block < args->blocks; block++)
+        for (size_t pixel = 0, pixels; pixel < args->pixels; pixel += pixels) {
+            pixels = signsum_pixels(args->pixels - pixel);
+            sum[pixels](args, args->source + (ptrdiff_t)pixel * args->source_stride,
+                        (const uint32_t *)args->weights + block * block_words,
+                        args->sums + pixel * args->sums_stride + block * SIGN_LANES);
         }
-    }
 }
 
 /* ---- Epilogue ------------------------------------------------------------------------------------- */
