@@ -16,6 +16,16 @@
 #define BC_FORCE_INLINE static inline
 #endif
 
+/* Before a loop with a constant number of turns. Left alone, compilers unroll too late to keep the arrays of a tile of sums in
+ * registers. */
+#if defined(__clang__)
+#define BC_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define BC_UNROLL _Pragma("GCC unroll 16")
+#else
+#define BC_UNROLL
+#endif
+
 static inline uint64_t bc_low_bits(size_t count) {
     return count >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << count) - 1;
 }

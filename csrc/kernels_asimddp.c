@@ -4,17 +4,8 @@
  * A76, Neoverse, Apple: as many a cycle as additions) from older ones (A53, A57, A72: several times slower
  * than eor), and those from the plain kernels of kernels_neon.c.
  *
- * One tbl takes 4 weight bits of 16 filters and looks them up in a row of 16 bytes that 4 bits of two pixels
- * have chosen; each byte of a row holds a number for either pixel, in 4 bits. So tbl and add do 128 bit
+ * half_counts.h says what one tbl looks up, in a row that 4 bits of two pixels have chosen. So tbl and add do 128 bit
  * products, where eor, cnt and add take three instructions.
- *
- * The numbers are not the counts c = popcount(a ^ w), from 0 to 4, of which 4 bits would hold the sum of
- * three only. c is even or odd with p(a) + p(w), p being the parity of 4 bits, so that
- *
- *     h = (c - p(a) + p(w)) / 2
- *
- * is whole, and it is 0, 1 or 2: seven of them fit. A sum of c is then twice the sum of h, plus the sum of
- * p(a), which belongs to the pixel and is counted along, less the sum of p(w), which lies beside the weights.
  */
 #include "kernels.h"
 
@@ -25,9 +16,9 @@
 
 #include "bits.h"
 #include "double_math.h"
+#include "half_counts.h"
 
-/* Without this, GCC 12 unrolls too late to keep the arrays of a tile in registers. */
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL BC_UNROLL
 
 /* What GCC must be told, or it takes half as many instructions again: that a row number is scaled in the
  * load, and that sums grow one at a time, since it has no registers for all that it would look up before it
@@ -41,58 +32,12 @@
 #define ADD_IN_ORDER(sum) (void)0
 #endif
 
-/* ---- The table: row a + 16 b, for bits a and b of two pixels, is {h(a, w) + 16 h(b, w), w = 0 ... 15} ---- */
-
-/* Byte w of a constant: bit i of w, for w from 0 to 7; its parity. */
-#define ONES UINT64_C(0x0101010101010101)
-#define BIT_0 UINT64_C(0x0100010001000100)
-#define BIT_1 UINT64_C(0x0101000001010000)
-#define BIT_2 UINT64_C(0x0101010100000000)
-#define PARITY UINT64_C(0x0100000100010100)
-/* Byte w: bit i of a ^ w, BITS being bit i of w. */
-#define DIFFERS(a, i, BITS) ((a) >> (i) & 1 ? ONES - (BITS) : (BITS))
-#define COUNTS(a, BIT_3) \
-    (DIFFERS(a, 0, BIT_0) + DIFFERS(a, 1, BIT_1) + DIFFERS(a, 2, BIT_2) + DIFFERS(a, 3, BIT_3))
-#define PARITY_OF(a) (ONES * (0x6996 >> (a) & 1))
-#define HALVES_LOW(a) ((COUNTS(a, 0) + PARITY - PARITY_OF(a)) / 2)
-#define HALVES_HIGH(a) ((COUNTS(a, ONES) + (ONES - PARITY) - PARITY_OF(a)) / 2)
-
-#define ROW(a, b) {HALVES_LOW(a) + (HALVES_LOW(b) << 4), HALVES_HIGH(a) + (HALVES_HIGH(b) << 4)}
-#define ROWS_4(a, b) ROW(a, b), ROW(a + 1, b), ROW(a + 2, b), ROW(a + 3, b)
-#define ROWS_16(b) ROWS_4(0, b), ROWS_4(4, b), ROWS_4(8, b), ROWS_4(12, b)
-#define ROWS_64(b) ROWS_16(b), ROWS_16(b + 1), ROWS_16(b + 2), ROWS_16(b + 3)
-
-static const _Alignas(16) uint64_t table[256][2] = {ROWS_64(0), ROWS_64(4), ROWS_64(8), ROWS_64(12)};
-
-/* ---- Weights: for each word of 16 filters, 16 vectors of 4 bits of each, in the order in which pixels' bits
- * are looked up, and the sums of p(w) -------------------------------------------------------------------- */
-
-enum {
-    FILTERS = 16,
-    STEPS = 16, /* of 4 bits, in a word: bits 0-3 of its 8 bytes, then bits 4-7 */
-    WORD_BYTES = (STEPS + 1) * FILTERS,
-};
+enum { FILTERS = 16, WORD_BYTES = BC_HALF_WORD_BYTES(FILTERS) };
 
 static void xorpop_weights(const bc_xorpop_weights_args *args) {
-    const size_t words = (args->channels + 63) / 64, mps_words = (args->channels + 31) / 32;
-    const size_t blocks = (args->filters + FILTERS - 1) / FILTERS;
-    uint8_t *out = args->blocks;
-    memset(out, 0, blocks * args->taps * words * WORD_BYTES);
-    for (size_t block = 0; block < blocks; block++)
-        for (size_t tap = 0; tap < args->taps; tap++)
-            for (size_t k = 0; k < words; k++, out += WORD_BYTES)
-                for (size_t lane = 0; lane < FILTERS && block * FILTERS + lane < args->filters; lane++) {
-                    const uint32_t *source =
-                        args->weights + ((block * FILTERS + lane) * args->taps + tap) * mps_words + 2 * k;
-                    uint64_t word = source[0];
-                    if (args->channels - 64 * k > 32) word |= (uint64_t)source[1] << 32;
-                    word &= bc_low_bits(args->channels - 64 * k);
-                    for (size_t step = 0; step < STEPS; step++) {
-                        const uint8_t bits = word >> (step % 8 * 8 + step / 8 * 4) & 15;
-                        out[step * FILTERS + lane] = bits;
-                        out[STEPS * FILTERS + lane] += 0x6996 >> bits & 1;
-                    }
-                }
+    uint8_t lane_of[FILTERS];
+    for (int i = 0; i < FILTERS; i++) lane_of[i] = (uint8_t)i;
+    bc_half_weights(args, FILTERS, lane_of);
 }
 
 /* ---- Sums ----------------------------------------------------------------------------------------- */
@@ -101,8 +46,8 @@ enum {
     PAIRS = 3,  /* of pixels, most in a tile: with 2 blocks, 18 sums and what is between stay in registers */
     BLOCKS = 2, /* of filters, most in a tile */
     WORDS_BEFORE_OVERFLOW = 7, /* a byte gains up to 32 a word */
-    WORD_COUNTS =
-        64 + STEPS, /* what 16 bits must hold for each word: twice the sum of h, and the sum of p(a) */
+    /* What 16 bits must hold for each word: twice the sum of h, and the sum of p(a). */
+    WORD_COUNTS = 64 + BC_HALF_STEPS,
     PARTS_BEFORE_OVERFLOW = 65535 / (WORDS_BEFORE_OVERFLOW * WORD_COUNTS) - 1, /* and the rest */
 };
 
@@ -124,30 +69,11 @@ typedef struct tile_sums {
     uint16_t total[BLOCKS][2 * PAIRS][FILTERS];
 } tile_sums;
 
-/* The parity of each 4 bits, in the lowest of them. */
-static inline uint64_t nibble_parities(uint64_t word) {
-    word ^= word >> 1;
-    word ^= word >> 2;
-    return word & UINT64_C(0x1111111111111111);
-}
-
-static inline uint64_t add_low_nibbles(uint64_t nibbles) {
-    return (nibbles & UINT64_C(0x0f0f0f0f0f0f0f0f)) * ONES >> 56;
-}
-
-/* The numbers of the 16 rows that a pair's word looks up, as bytes: for bits 0-3 of its bytes, then bits 4-7.
- */
-static inline void find_rows(uint64_t rows[2], uint64_t a, uint64_t b) {
-    const uint64_t swapped = (b ^ a >> 4) & UINT64_C(0x0f0f0f0f0f0f0f0f);
-    rows[0] = a ^ swapped << 4;
-    rows[1] = b ^ swapped;
-}
-
 /* `word` is the first pixel's; every next one lies `apart`. */
 BC_FORCE_INLINE void find_tile_rows(uint64_t rows[PAIRS][2], const uint64_t *word, ptrdiff_t apart,
                                     const int pairs) {
     UNROLL
-    for (int p = 0; p < pairs; p++) find_rows(rows[p], word[2 * p * apart], word[(2 * p + 1) * apart]);
+    for (int p = 0; p < pairs; p++) bc_find_rows(rows[p], word[2 * p * apart], word[(2 * p + 1) * apart]);
 }
 
 /* Adds what half of a word's rows hold for the filters. It is added in groups of 5 or 6 steps before the two
@@ -156,10 +82,10 @@ BC_FORCE_INLINE void add_half(tile_sums *sums, uint8x16_t group[PAIRS][BLOCKS], 
                               const uint8_t *weights, size_t block_bytes, const int half, const int pairs,
                               const int blocks) {
     UNROLL
-    for (int i = 0; i < STEPS / 2; i++) {
-        const int step = half * (STEPS / 2) + i;
+    for (int i = 0; i < BC_HALF_STEPS / 2; i++) {
+        const int step = half * (BC_HALF_STEPS / 2) + i;
         const int first_of_group = step == 0 || step == 5 || step == 10;
-        const int last_of_group = step == 4 || step == 9 || step == STEPS - 1;
+        const int last_of_group = step == 4 || step == 9 || step == BC_HALF_STEPS - 1;
         uint8x16_t filters[BLOCKS];
         UNROLL
         for (int b = 0; b < blocks; b++)
@@ -167,7 +93,7 @@ BC_FORCE_INLINE void add_half(tile_sums *sums, uint8x16_t group[PAIRS][BLOCKS], 
         UNROLL
         for (int p = 0; p < pairs; p++) {
             uint8x16_t row;
-            LOAD_ROW(row, table, rows[p][half] >> i * 8 & 255);
+            LOAD_ROW(row, bc_half_rows, rows[p][half] >> i * 8 & 255);
             UNROLL
             for (int b = 0; b < blocks; b++) {
                 const uint8x16_t found = vqtbl1q_u8(row, filters[b]);
@@ -190,8 +116,8 @@ static inline void add_bytes(uint16_t *sums, uint8x16_t bytes) {
 BC_FORCE_INLINE void flush_bytes(tile_sums *sums, const int pairs, const int blocks) {
     UNROLL
     for (int p = 0; p < pairs; p++) {
-        sums->total_parities[2 * p] += add_low_nibbles(sums->parities[p]);
-        sums->total_parities[2 * p + 1] += add_low_nibbles(sums->parities[p] >> 4);
+        sums->total_parities[2 * p] += bc_add_low_nibbles(sums->parities[p]);
+        sums->total_parities[2 * p + 1] += bc_add_low_nibbles(sums->parities[p] >> 4);
         sums->parities[p] = 0;
         UNROLL
         for (int b = 0; b < blocks; b++) {
@@ -268,7 +194,7 @@ BC_FORCE_INLINE void run_tile(const tile *tile, const int pixels, const int pair
         add_half(&sums, group, rows, weights, block_bytes, 1, pairs, blocks);
         UNROLL
         for (int p = 0; p < pairs; p++) {
-            sums.parities[p] += nibble_parities(rows[p][0]) + nibble_parities(rows[p][1]);
+            sums.parities[p] += bc_nibble_parities(rows[p][0]) + bc_nibble_parities(rows[p][1]);
             rows[p][0] = next_rows[p][0];
             rows[p][1] = next_rows[p][1];
         }
@@ -305,7 +231,7 @@ static size_t tile_pixels(size_t left) {
 static void sum_parities(const bc_xorpop_args *args, const uint8_t *weights, int32_t *start) {
     int32x4_t sums[FILTERS / 4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
     for (size_t left = args->taps * args->words; left; left--, weights += WORD_BYTES) {
-        const uint8x16_t bytes = vld1q_u8(weights + STEPS * FILTERS);
+        const uint8x16_t bytes = vld1q_u8(weights + BC_HALF_STEPS * FILTERS);
         const int16x8_t low = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes)));
         const int16x8_t high = vreinterpretq_s16_u16(vmovl_high_u8(bytes));
         sums[0] = vsubw_s16(sums[0], vget_low_s16(low));

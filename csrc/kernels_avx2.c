@@ -1,7 +1,7 @@
 /* AVX2 with F16C and POPCNT (Haswell, Zen and later).
  *
- * There is no vector popcount: vpshufb looks up the counts of 4 bits of 32 filters at once, for two pixels as the two
- * nibbles of a byte. For BINARY_WEIGHTS vpermps looks up eight signed sums at once.
+ * There is no vector popcount: vpshufb looks up half the counts (half_counts.h) of 4 bits of 32 filters at once, for two
+ * pixels as the two nibbles of a byte. For BINARY_WEIGHTS vpermps looks up eight signed sums at once.
  */
 #include "kernels.h"
 
@@ -19,9 +19,10 @@
 #include <string.h>
 
 #include "bits.h"
+#include "double_math.h"
+#include "half_counts.h"
 
-/* Without this, GCC 12 unrolls too late to keep the arrays of a tile in registers. */
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL BC_UNROLL
 
 /* Ends an expression for the optimiser. Left alone, GCC 12 reassociates sums over many lookups into trees whose leaves do
  * not fit the registers, which costs a third of the speed. */
@@ -134,202 +135,253 @@ static void terms_f32(const bc_terms_args *args) {
     }
 }
 
-/* ---- XNOR: 32 filters to a vector of bytes, each byte 4 weight bits, two pixels at once ------------- */
+/* ---- XNOR: half counts (half_counts.h) of 32 filters to a vector of bytes, two pixels at once --------------------- */
 
-/* popcount(a ^ w) of two pixels' 4 bits a are two nibbles that depend on 8 source bits and 4 weight bits: row [4 bits of
- * pixel A, 4 bits of pixel B] of one constant table holds them for the 16 possible weights, and vpshufb looks them up for 32
- * filters. Counts of 3 lookups fit a nibble (at most 12). Bytes then sum A + 16 B modulo 256, and beside that the same shifted
- * right by 4, which tells the two apart, until B could overflow. */
+/* Bytes sum A + 16 B modulo 256, A and B being the sums of two pixels, and beside that the same shifted right by 4, which
+ * tells the two apart, until one could overflow: that is a part. */
 enum {
     BLOCK_FILTERS = 32,
-    GROUPS = 16,      /* of 4 bits in a word */
-    GROUP_BYTES = 32, /* a byte for each filter of a block */
-    WORDS_BEFORE_OVERFLOW = 3 /* of a byte: each adds up to 64 */,
-    WORDS_IN_SHORT = 1023 /* before 16-bit sums could overflow */
+    WORD_BYTES = BC_HALF_WORD_BYTES(BLOCK_FILTERS),
+    MOST_PAIRS = 2, /* of pixels, side by side */
+    MOST_VECTORS =
+        4, /* blocks side by side; with one pair, or two with two: sums and what is between stay in registers */
+    PART_WORDS = 7,  /* a word adds up to 32 to a byte */
+    STRIP_PARTS = 6, /* whose weights stay in the cache while pixels go by: 90 KiB of MOST_VECTORS blocks */
 };
 
-#define COUNT4(x) (((x) & 1) + ((x) >> 1 & 1) + ((x) >> 2 & 1) + ((x) >> 3 & 1))
-#define ENTRY(a, b, w) (COUNT4((a) ^ (w)) | COUNT4((b) ^ (w)) << 4)
-#define ROW(a, b)                                                                                         \
-    {ENTRY(a, b, 0),  ENTRY(a, b, 1),  ENTRY(a, b, 2),  ENTRY(a, b, 3), ENTRY(a, b, 4),  ENTRY(a, b, 5),  \
-     ENTRY(a, b, 6),  ENTRY(a, b, 7),  ENTRY(a, b, 8),  ENTRY(a, b, 9), ENTRY(a, b, 10), ENTRY(a, b, 11), \
-     ENTRY(a, b, 12), ENTRY(a, b, 13), ENTRY(a, b, 14), ENTRY(a, b, 15)}
-#define ROWS(b)                                                                                        \
-    ROW(0, b), ROW(1, b), ROW(2, b), ROW(3, b), ROW(4, b), ROW(5, b), ROW(6, b), ROW(7, b), ROW(8, b), \
-        ROW(9, b), ROW(10, b), ROW(11, b), ROW(12, b), ROW(13, b), ROW(14, b), ROW(15, b)
-
-static const uint8_t count_rows[256][16] = {
-    ROWS(0), ROWS(1), ROWS(2),  ROWS(3),  ROWS(4),  ROWS(5),  ROWS(6),  ROWS(7),
-    ROWS(8), ROWS(9), ROWS(10), ROWS(11), ROWS(12), ROWS(13), ROWS(14), ROWS(15),
-};
-
-/* Even groups are the low nibbles of a word's bytes and come first, odd groups the high ones. */
+/* Filters of a block lie in the order in which store_counts wants them. */
 static void xorpop_weights(const bc_xorpop_weights_args *args) {
-    const size_t words = (args->channels + 63) / 64, mps_words = (args->channels + 31) / 32;
-    const size_t blocks = (args->filters + BLOCK_FILTERS - 1) / BLOCK_FILTERS;
-    uint8_t *out = args->blocks;
-    for (size_t block = 0; block < blocks; block++)
-        for (size_t tap = 0; tap < args->taps; tap++)
-            for (size_t word = 0; word < words; word++, out += GROUPS * GROUP_BYTES)
-                for (size_t lane = 0; lane < BLOCK_FILTERS; lane++) {
-                    const size_t filter = block * BLOCK_FILTERS + lane;
-                    const uint32_t *tap_words = args->weights + (filter * args->taps + tap) * mps_words;
-                    const uint64_t bits =
-                        filter < args->filters ? bc_filter_word(tap_words, word, args->channels) : 0;
-                    for (size_t i = 0; i < 8; i++) {
-                        out[i * GROUP_BYTES + lane] = (uint8_t)(bits >> 8 * i & 15);
-                        out[(i + 8) * GROUP_BYTES + lane] = (uint8_t)(bits >> (8 * i + 4) & 15);
-                    }
-                }
+    uint8_t lane_of[BLOCK_FILTERS];
+    for (int i = 0; i < BLOCK_FILTERS; i++)
+        lane_of[i] = (uint8_t)(i / 16 + 2 * (i % 4 + i / 8 % 2 * 4 + i / 4 % 2 * 8));
+    bc_half_weights(args, BLOCK_FILTERS, lane_of);
 }
 
-/* The table rows of a word's 16 groups for a pair of pixels. */
-static inline void find_rows(uint64_t a, uint64_t b, uint8_t *rows) {
-    const uint64_t nibbles = UINT64_C(0x0f0f0f0f0f0f0f0f);
-    const uint64_t even = (a & nibbles) | (b & nibbles) << 4, odd = (a >> 4 & nibbles) | (b & ~nibbles);
-    memcpy(rows, &even, sizeof even);
-    memcpy(rows + 8, &odd, sizeof odd);
+/* Numbers of a block's filters in 16-bit lanes: those of even bytes and those of odd ones. */
+typedef struct shorts {
+    __m256i even, odd;
+} shorts;
+
+/* Words that lie side by side, in the source as in the weights. */
+typedef struct run {
+    ptrdiff_t offset; /* from a pixel's first word */
+    size_t words;
+} run;
+
+/* A stretch of the windows, against some blocks. */
+typedef struct strip {
+    size_t parts, words;
+    size_t part_runs[STRIP_PARTS];
+    run runs[STRIP_PARTS * PART_WORDS];
+    const uint8_t *weights; /* of the first block */
+    size_t block_bytes;
+    shorts weight_parities[MOST_VECTORS]; /* sums of p(w) */
+    ptrdiff_t source_stride;
+    size_t counts_stride;
+    int accumulate;
+} strip;
+
+/* Tells a pair's sums apart. In 16-bit lanes, `both` is A + 16 B modulo 256 of an even byte and of the odd one above. `second`
+ * is the sum of the same shifted right by 4: B in odd bytes, and in even ones B + 16 times the A of the odd byte. */
+static inline void add_pair(__m256i both, __m256i second, shorts *a, shorts *b) {
+    const __m256i low = _mm256_set1_epi16(0x00ff);
+    const __m256i odd_b = _mm256_srli_epi16(second, 8);
+    const __m256i odd_a = _mm256_srli_epi16(_mm256_sub_epi16(both, _mm256_slli_epi16(odd_b, 12)), 8);
+    const __m256i even_b = _mm256_and_si256(_mm256_sub_epi16(second, _mm256_slli_epi16(odd_a, 4)), low);
+    const __m256i even_a = _mm256_and_si256(_mm256_sub_epi16(both, _mm256_slli_epi16(even_b, 4)), low);
+    a->even = _mm256_add_epi16(a->even, even_a);
+    a->odd = _mm256_add_epi16(a->odd, odd_a);
+    b->even = _mm256_add_epi16(b->even, even_b);
+    b->odd = _mm256_add_epi16(b->odd, odd_b);
 }
 
-static inline __m256i look_up(const uint8_t *rows, const uint8_t *weights, int group) {
-    const __m256i counts =
-        _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)count_rows[rows[group]]));
-    return _mm256_shuffle_epi8(counts, _mm256_loadu_si256((const __m256i *)(weights + group * GROUP_BYTES)));
-}
-
-/* Adds 32 bytes to 32 16-bit sums, which lie as vpunpck leaves them: filters 0-7 and 16-23, then the others. */
-static inline void add_bytes(__m256i bytes, __m256i *shorts) {
+static inline void store_shorts(__m256i lanes, int32_t *counts, int accumulate) {
     const __m256i zero = _mm256_setzero_si256();
-    shorts[0] = _mm256_add_epi16(shorts[0], _mm256_unpacklo_epi8(bytes, zero));
-    shorts[1] = _mm256_add_epi16(shorts[1], _mm256_unpackhi_epi8(bytes, zero));
-}
-
-/* Tells a pair's sums apart, all modulo 256. Every byte of `both` is A + 16 B. `second` is the sum of the same bytes shifted
- * right by 4 within 16-bit lanes: B in odd bytes, and in even ones B + 16 times the A of the odd byte above. */
-static inline void add_pair(__m256i both, __m256i second, __m256i *a_shorts, __m256i *b_shorts) {
-    const __m256i odd_b = _mm256_and_si256(second, _mm256_set1_epi16(0x0f00));
-    const __m256i odd_a = _mm256_sub_epi8(both, _mm256_slli_epi16(odd_b, 4)); /* even bytes still A + 16 B */
-    const __m256i spill = _mm256_and_si256(_mm256_srli_epi16(odd_a, 4), _mm256_set1_epi16(0x00f0));
-    const __m256i b = _mm256_sub_epi8(second, spill);
-    const __m256i even_b = _mm256_and_si256(b, _mm256_set1_epi16(0x000f));
-    add_bytes(_mm256_sub_epi8(odd_a, _mm256_slli_epi16(even_b, 4)), a_shorts);
-    add_bytes(b, b_shorts);
-}
-
-static inline void store_counts(const __m256i *shorts, int32_t *counts, int accumulate) {
-    const __m128i parts[4] = {_mm256_castsi256_si128(shorts[0]), _mm256_castsi256_si128(shorts[1]),
-                              _mm256_extracti128_si256(shorts[0], 1), _mm256_extracti128_si256(shorts[1], 1)};
-    for (int i = 0; i < 4; i++) {
-        __m256i *at = (__m256i *)(counts + 8 * i);
-        const __m256i sums = _mm256_cvtepu16_epi32(parts[i]);
-        _mm256_storeu_si256(at, accumulate ? _mm256_add_epi32(_mm256_loadu_si256(at), sums) : sums);
+    const __m256i wide[2] = {_mm256_unpacklo_epi16(lanes, zero), _mm256_unpackhi_epi16(lanes, zero)};
+    UNROLL
+    for (int i = 0; i < 2; i++) {
+        __m256i *at = (__m256i *)counts + i;
+        _mm256_storeu_si256(at, accumulate ? _mm256_add_epi32(_mm256_loadu_si256(at), wide[i]) : wide[i]);
     }
 }
 
-/* Part of a window: words [begin, end) of its taps, counted through. */
-typedef struct word_range {
-    size_t begin, end;
-} word_range;
+/* counts = 2 * halves + parities - weight_parities, or that much more. */
+static inline void store_counts(const shorts *halves, uint64_t parities, const shorts *weight_parities,
+                                int32_t *counts, int accumulate) {
+    const __m256i parity = _mm256_set1_epi16((short)parities);
+    const __m256i even = _mm256_sub_epi16(parity, weight_parities->even);
+    const __m256i odd = _mm256_sub_epi16(parity, weight_parities->odd);
+    store_shorts(_mm256_add_epi16(_mm256_add_epi16(halves->even, halves->even), even), counts, accumulate);
+    store_shorts(_mm256_add_epi16(_mm256_add_epi16(halves->odd, halves->odd), odd), counts + 16, accumulate);
+}
 
-/* PAIRS pairs of pixels against VECTORS x 32 filters; pixel[2 i] and pixel[2 i + 1] are a pair's first words. */
-#define XORPOP_TILE(NAME, PAIRS, VECTORS)                                                                    \
-    static inline void NAME(const bc_xorpop_args *args, const uint64_t *const *pixel,                        \
-                            const uint8_t *weights, word_range range, __m256i(*shorts)[2]) {                 \
-        const size_t block_bytes = args->taps * args->words * GROUPS * GROUP_BYTES;                          \
-        const __m256i zero = _mm256_setzero_si256();                                                         \
-        __m256i both[PAIRS][VECTORS], second[PAIRS][VECTORS];                                                \
-        UNROLL                                                                                               \
-        for (int p = 0; p < PAIRS; p++) {                                                                    \
-            UNROLL                                                                                           \
-            for (int v = 0; v < VECTORS; v++) both[p][v] = second[p][v] = zero;                              \
-        }                                                                                                    \
-        size_t room = WORDS_BEFORE_OVERFLOW, tap = range.begin / args->words, k = range.begin % args->words; \
-        for (size_t i = range.begin; i < range.end; i++, weights += GROUPS * GROUP_BYTES) {                  \
-            const ptrdiff_t at = args->tap_offset[tap] + (ptrdiff_t)k;                                       \
-            uint8_t rows[PAIRS][GROUPS];                                                                     \
-            UNROLL                                                                                           \
-            for (int p = 0; p < PAIRS; p++) find_rows(pixel[2 * p][at], pixel[2 * p + 1][at], rows[p]);      \
-            UNROLL                                                                                           \
-            for (int group = 0; group < GROUPS; group += 3) {                                                \
-                UNROLL                                                                                       \
-                for (int p = 0; p < PAIRS; p++) {                                                            \
-                    UNROLL                                                                                   \
-                    for (int v = 0; v < VECTORS; v++) {                                                      \
-                        const uint8_t *block = weights + (size_t)v * block_bytes;                            \
-                        __m256i counts = look_up(rows[p], block, group);                                     \
-                        if (group + 2 < GROUPS) {                                                            \
-                            counts = _mm256_add_epi8(counts, look_up(rows[p], block, group + 1));            \
-                            counts = _mm256_add_epi8(counts, look_up(rows[p], block, group + 2));            \
-                        }                                                                                    \
-                        both[p][v] = _mm256_add_epi8(both[p][v], counts);                                    \
-                        second[p][v] = _mm256_add_epi8(second[p][v], _mm256_srli_epi16(counts, 4));          \
-                        KEEP_ORDER(both[p][v]);                                                              \
-                        KEEP_ORDER(second[p][v]);                                                            \
-                    }                                                                                        \
-                }                                                                                            \
-            }                                                                                                \
-            if (++k == args->words) {                                                                        \
-                k = 0;                                                                                       \
-                tap++;                                                                                       \
-            }                                                                                                \
-            if (--room && i + 1 < range.end) continue;                                                       \
-            room = WORDS_BEFORE_OVERFLOW;                                                                    \
-            UNROLL                                                                                           \
-            for (int p = 0; p < PAIRS; p++) {                                                                \
-                UNROLL                                                                                       \
-                for (int v = 0; v < VECTORS; v++) {                                                          \
-                    add_pair(both[p][v], second[p][v], shorts[2 * p * VECTORS + v],                          \
-                             shorts[(2 * p + 1) * VECTORS + v]);                                             \
-                    both[p][v] = second[p][v] = zero;                                                        \
-                }                                                                                            \
-            }                                                                                                \
-        }                                                                                                    \
-    }
-
-enum { TILE_PAIRS = 2, TILE_VECTORS = 2 };
-XORPOP_TILE(xorpop_2x2, TILE_PAIRS, TILE_VECTORS)
-XORPOP_TILE(xorpop_2x1, TILE_PAIRS, 1)
-XORPOP_TILE(xorpop_1x2, 1, TILE_VECTORS)
-XORPOP_TILE(xorpop_1x1, 1, 1)
-
-static void xorpop(const bc_xorpop_args *args) {
-    const size_t window_words = args->taps * args->words, word_bytes = GROUPS * GROUP_BYTES;
-    if (window_words == 0) {
-        for (size_t pixel = 0; pixel < args->pixels; pixel++)
-            memset(args->counts + pixel * args->counts_stride, 0,
-                   args->blocks * BLOCK_FILTERS * sizeof *args->counts);
-        return;
-    }
-    for (size_t block = 0, vectors; block < args->blocks; block += vectors) {
-        vectors = args->blocks - block >= TILE_VECTORS ? TILE_VECTORS : 1;
-        for (size_t done = 0, pixels; done < args->pixels; done += pixels) {
-            const size_t left = args->pixels - done;
-            pixels = left < 2 * TILE_PAIRS ? left : 2 * TILE_PAIRS;
-            const uint64_t *pixel[2 * TILE_PAIRS]; /* an odd last one pairs with itself */
-            for (size_t p = 0; p < 2 * TILE_PAIRS; p++)
-                pixel[p] =
-                    args->source + (ptrdiff_t)(done + (p < pixels ? p : pixels - 1)) * args->source_stride;
-            for (word_range range = {0, 0}; range.end < window_words; range.begin = range.end) {
-                const size_t rest = window_words - range.begin;
-                range.end += rest < WORDS_IN_SHORT ? rest : WORDS_IN_SHORT;
-                const uint8_t *weights =
-                    (const uint8_t *)args->weights + (block * window_words + range.begin) * word_bytes;
-                __m256i shorts[2 * TILE_PAIRS * TILE_VECTORS][2];
-                for (size_t i = 0; i < 2 * TILE_PAIRS * TILE_VECTORS; i++)
-                    shorts[i][0] = shorts[i][1] = _mm256_setzero_si256();
-                if (pixels > 2)
-                    (vectors == 2 ? xorpop_2x2 : xorpop_2x1)(args, pixel, weights, range, shorts);
-                else
-                    (vectors == 2 ? xorpop_1x2 : xorpop_1x1)(args, pixel, weights, range, shorts);
-                for (size_t p = 0; p < pixels; p++)
-                    for (size_t v = 0; v < vectors; v++)
-                        store_counts(shorts[p * vectors + v],
-                                     args->counts + (done + p) * args->counts_stride +
-                                         (block + v) * BLOCK_FILTERS,
-                                     range.begin > 0);
-            }
+/* Adds what 16 look-ups find for a pair of pixels, in groups of 5 or 6: at most 12 in 4 bits. */
+BC_FORCE_INLINE void add_word(__m256i *both, __m256i *second, const uint64_t rows[2], const uint8_t *weights,
+                              size_t block_bytes, const int vectors) {
+    __m256i group[MOST_VECTORS];
+    UNROLL
+    for (int step = 0; step < BC_HALF_STEPS; step++) {
+        const int first_of_group = step == 0 || step == 5 || step == 10;
+        const int last_of_group = step == 4 || step == 9 || step == BC_HALF_STEPS - 1;
+        const uint64_t *row = bc_half_rows[rows[step / 8] >> step % 8 * 8 & 255];
+        const __m256i halves = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)row));
+        UNROLL
+        for (int v = 0; v < vectors; v++) {
+            const uint8_t *filters = weights + (size_t)v * block_bytes + step * BLOCK_FILTERS;
+            const __m256i found = _mm256_shuffle_epi8(halves, _mm256_loadu_si256((const __m256i *)filters));
+            group[v] = first_of_group ? found : _mm256_add_epi8(group[v], found);
+            KEEP_ORDER(group[v]);
+            if (!last_of_group) continue;
+            both[v] = _mm256_add_epi8(both[v], group[v]);
+            second[v] = _mm256_add_epi8(second[v], _mm256_srli_epi16(group[v], 4));
+            KEEP_ORDER(both[v]);
+            KEEP_ORDER(second[v]);
         }
     }
+}
+
+/* `pixels`, whose first one's words begin at `source`, against `vectors` blocks: both constants. */
+BC_FORCE_INLINE void sum_tile(const strip *strip, const uint64_t *source, int32_t *counts, const int pixels,
+                              const int vectors) {
+    const int pairs = (pixels + 1) / 2;
+    const ptrdiff_t apart = pixels > 1 ? strip->source_stride : 0; /* one alone pairs with itself */
+    const size_t block_bytes = strip->block_bytes;
+    const uint8_t *weights = strip->weights;
+    shorts halves[2 * MOST_PAIRS][MOST_VECTORS];
+    uint64_t parities[2 * MOST_PAIRS];
+    UNROLL
+    for (int p = 0; p < 2 * pairs; p++) {
+        parities[p] = 0;
+        UNROLL
+        for (int v = 0; v < vectors; v++)
+            halves[p][v] = (shorts){_mm256_setzero_si256(), _mm256_setzero_si256()};
+    }
+    const run *run = strip->runs;
+    for (size_t part = 0; part < strip->parts; part++) {
+        const struct run *const part_end = run + strip->part_runs[part];
+        __m256i both[MOST_PAIRS][MOST_VECTORS], second[MOST_PAIRS][MOST_VECTORS];
+        uint64_t
+            part_parities[MOST_PAIRS]; /* in each 4 bits, how often p(a) was 1 there; pixels take turns */
+        UNROLL
+        for (int p = 0; p < pairs; p++) {
+            part_parities[p] = 0;
+            UNROLL
+            for (int v = 0; v < vectors; v++) both[p][v] = second[p][v] = _mm256_setzero_si256();
+        }
+        for (; run != part_end; run++) {
+            const uint64_t *word = source + run->offset, *const end = word + run->words;
+            for (; word != end; word++, weights += WORD_BYTES) {
+                UNROLL
+                for (int p = 0; p < pairs; p++) {
+                    uint64_t rows[2];
+                    bc_find_rows(rows, word[2 * p * apart], word[(2 * p + 1) * apart]);
+                    part_parities[p] += bc_nibble_parities(rows[0]) + bc_nibble_parities(rows[1]);
+                    add_word(both[p], second[p], rows, weights, block_bytes, vectors);
+                }
+            }
+        }
+        UNROLL
+        for (int p = 0; p < pairs; p++) {
+            parities[2 * p] += bc_add_low_nibbles(part_parities[p]);
+            parities[2 * p + 1] += bc_add_low_nibbles(part_parities[p] >> 4);
+            UNROLL
+            for (int v = 0; v < vectors; v++)
+                add_pair(both[p][v], second[p][v], &halves[2 * p][v], &halves[2 * p + 1][v]);
+        }
+    }
+    const int accumulate = strip->accumulate;
+    const size_t counts_stride = strip->counts_stride;
+    UNROLL
+    for (int p = 0; p < pixels; p++) {
+        UNROLL
+        for (int v = 0; v < vectors; v++)
+            store_counts(&halves[p][v], parities[p], &strip->weight_parities[v],
+                         counts + (size_t)p * counts_stride + (size_t)v * BLOCK_FILTERS, accumulate);
+    }
+}
+
+#define SUM_TILE(PIXELS, VECTORS)                                                                            \
+    static void sum_tile_##PIXELS##x##VECTORS(const strip *strip, const uint64_t *source, int32_t *counts) { \
+        sum_tile(strip, source, counts, PIXELS, VECTORS);                                                    \
+    }
+SUM_TILE(2, 4)
+SUM_TILE(1, 4)
+SUM_TILE(2, 3)
+SUM_TILE(1, 3)
+SUM_TILE(4, 2)
+SUM_TILE(2, 2)
+SUM_TILE(1, 2)
+SUM_TILE(4, 1)
+SUM_TILE(2, 1)
+SUM_TILE(1, 1)
+
+/* The sums of p(w) of a block. */
+static shorts sum_weight_parities(const uint8_t *weights, size_t words) {
+    shorts sums = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    for (; words; words--, weights += WORD_BYTES) {
+        const __m256i bytes = _mm256_loadu_si256((const __m256i *)(weights + BC_HALF_STEPS * BLOCK_FILTERS));
+        sums.even = _mm256_add_epi16(sums.even, _mm256_and_si256(bytes, _mm256_set1_epi16(0x00ff)));
+        sums.odd = _mm256_add_epi16(sums.odd, _mm256_srli_epi16(bytes, 8));
+    }
+    return sums;
+}
+
+/* Words [begin, end) of the windows, counted through its taps. */
+static void find_runs(const bc_xorpop_args *args, size_t begin, size_t end, strip *strip) {
+    strip->words = end - begin;
+    strip->parts = 0;
+    run *run = strip->runs;
+    for (size_t first = begin, last; first < end; first = last) {
+        const struct run *const part_runs = run;
+        last = end - first > PART_WORDS ? first + PART_WORDS : end;
+        for (size_t word = first; word < last; word++) {
+            const ptrdiff_t offset = args->tap_offset[word / args->words] + (ptrdiff_t)(word % args->words);
+            if (run != part_runs && offset == run[-1].offset + (ptrdiff_t)run[-1].words)
+                run[-1].words++;
+            else
+                *run++ = (struct run){offset, 1};
+        }
+        strip->part_runs[strip->parts++] = (size_t)(run - part_runs);
+    }
+}
+
+/* A strip of all pixels, against at most MOST_VECTORS blocks. */
+static void sum_strip(const bc_xorpop_args *args, strip *strip, size_t vectors, int32_t *counts) {
+    typedef void sum_function(const struct strip *, const uint64_t *, int32_t *);
+    static sum_function *const sums[][5] = {
+        [1] = {[1] = sum_tile_1x1, [2] = sum_tile_2x1, [4] = sum_tile_4x1},
+        [2] = {[1] = sum_tile_1x2, [2] = sum_tile_2x2, [4] = sum_tile_4x2},
+        [3] = {[1] = sum_tile_1x3, [2] = sum_tile_2x3},
+        [4] = {[1] = sum_tile_1x4, [2] = sum_tile_2x4},
+    };
+    for (size_t v = 0; v < vectors; v++)
+        strip->weight_parities[v] =
+            sum_weight_parities(strip->weights + v * strip->block_bytes, strip->words);
+    for (size_t pixel = 0, pixels; pixel < args->pixels; pixel += pixels) {
+        const size_t left = args->pixels - pixel;
+        pixels = left >= 4 && vectors <= 2 ? 4 : left >= 2 ? 2 : 1;
+        sums[vectors][pixels](strip, args->source + (ptrdiff_t)pixel * args->source_stride,
+                              counts + pixel * args->counts_stride);
+    }
+}
+
+static void xorpop(const bc_xorpop_args *args) {
+    const size_t window_words = args->taps * args->words, most = STRIP_PARTS * PART_WORDS;
+    strip strip = {.block_bytes = window_words * WORD_BYTES,
+                   .source_stride = args->source_stride,
+                   .counts_stride = args->counts_stride};
+    size_t begin = 0, end;
+    do { /* once even where there are no words */
+        end = window_words - begin > most ? begin + most : window_words;
+        find_runs(args, begin, end, &strip);
+        strip.accumulate = begin > 0;
+        for (size_t block = 0, vectors; block < args->blocks; block += vectors) {
+            vectors = args->blocks - block < MOST_VECTORS ? args->blocks - block : MOST_VECTORS;
+            strip.weights = (const uint8_t *)args->weights + (block * window_words + begin) * WORD_BYTES;
+            sum_strip(args, &strip, vectors, args->counts + block * BLOCK_FILTERS);
+        }
+        begin = end;
+    } while (begin < window_words);
 }
 
 static void window_popcount(const bc_window_popcount_args *args) {
@@ -386,31 +438,24 @@ static void signsum_expand(const bc_signsum_expand_args *args) {
     }
 }
 
-/* 1.0, without telling the compiler: it would make a plain addition of a fused multiplication by 1, and additions share
- * their pipes with shuffles on Zen 5. */
-static inline __m256 opaque_one(void) {
-    __m256 one = _mm256_set1_ps(1.0f);
-    KEEP_ORDER(one);
-    return one;
-}
-
-/* One group of 4 inputs of PIXELS against VECTORS x 8 filters: the sum picked by bits 0 to 2 of a nibble, negated where bit 3
- * is 0. */
+/* One group of 4 inputs of PIXELS against VECTORS x 8 filters: bits 0 to 2 of a nibble pick the sum, and bit 3 says whether
+ * it is added times 1 or times -1. Signs are made for all pixels at once, and on Zen 5 multiplying costs nothing: additions
+ * share their pipes with shuffles, FMA has others. */
 #define SIGNSUM_GROUP(PIXELS, VECTORS, SHIFTED, SIGN_UP)                                                  \
     {                                                                                                     \
-        __m256 tables[PIXELS];                                                                            \
-        UNROLL                                                                                            \
-        for (int p = 0; p < PIXELS; p++) tables[p] = _mm256_loadu_ps(table + p * stride);                 \
         UNROLL                                                                                            \
         for (int v = 0; v < VECTORS; v++) {                                                               \
             const uint32_t *lanes = word + (size_t)(v / 2) * block_words + v % 2 * FLOATS;                \
             const __m256i words = _mm256_loadu_si256((const __m256i *)lanes);                             \
             const __m256i bits = SHIFTED;                                                                 \
-            const __m256 negative = _mm256_castsi256_ps(_mm256_andnot_si256(SIGN_UP, sign_bit));          \
+            const __m256i positive = _mm256_and_si256(SIGN_UP, sign_bit);                                 \
+            const __m256 sign = _mm256_xor_ps(minus_one, _mm256_castsi256_ps(positive));                  \
             UNROLL                                                                                        \
-            for (int p = 0; p < PIXELS; p++)                                                              \
-                sums[p][v] = _mm256_fmadd_ps(                                                             \
-                    _mm256_xor_ps(_mm256_permutevar8x32_ps(tables[p], bits), negative), one, sums[p][v]); \
+            for (int p = 0; p < PIXELS; p++) {                                                            \
+                const __m256 found = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + p * stride), bits); \
+                sums[p][v] = _mm256_fmadd_ps(found, sign, sums[p][v]);                                    \
+                KEEP_ORDER(sums[p][v]);                                                                   \
+            }                                                                                             \
         }                                                                                                 \
         table += TABLE;                                                                                   \
     }
@@ -421,7 +466,7 @@ static inline __m256 opaque_one(void) {
         const size_t block_words = args->block_stride_bytes / sizeof *word;                         \
         const ptrdiff_t stride = args->source_stride;                                               \
         const __m256i sign_bit = _mm256_set1_epi32(INT32_MIN);                                      \
-        const __m256 one = opaque_one();                                                            \
+        const __m256 minus_one = _mm256_set1_ps(-1.0f);                                             \
         __m256 sums[PIXELS][VECTORS];                                                               \
         UNROLL                                                                                      \
         for (int p = 0; p < PIXELS; p++) {                                                          \
@@ -454,23 +499,28 @@ static inline __m256 opaque_one(void) {
         }                                                                                           \
     }
 
+SIGNSUM_TILE(signsum_5x2, 5, 2)
 SIGNSUM_TILE(signsum_4x2, 4, 2)
 SIGNSUM_TILE(signsum_2x2, 2, 2)
 SIGNSUM_TILE(signsum_1x2, 1, 2)
 
+/* How many of the pixels that are left a tile takes: few are slow, so that 6 are better taken as 4 and 2, and 8 as 4 and 4. */
+static size_t signsum_pixels(size_t left) {
+    if (left >= 5 && left != 6 && left != 8) return 5;
+    return left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
 static void signsum(const bc_signsum_args *args) {
+    static void (*const sum[])(const bc_signsum_args *, const float *, const uint32_t *, float *) = {
+        [1] = signsum_1x2, [2] = signsum_2x2, [4] = signsum_4x2, [5] = signsum_5x2};
     const size_t block_words = args->block_stride_bytes / sizeof(uint32_t);
-    for (size_t block = 0; block < args->blocks; block++) {
-        const uint32_t *words = (const uint32_t *)args->weights + block * block_words;
-        const float *source = args->source;
-        float *sums = args->sums + block * SIGN_LANES;
-        for (size_t left = args->pixels, pixels; left; left -= pixels) {
-            pixels = left >= 4 ? 4 : left >= 2 ? 2 : 1;
-            (pixels == 4 ? signsum_4x2 : pixels == 2 ? signsum_2x2 : signsum_1x2)(args, source, words, sums);
-            source += (ptrdiff_t)pixels * args->source_stride;
-            sums += pixels * args->sums_stride;
+    for (size_t block = 0; block < args->blocks; block++)
+        for (size_t pixel = 0, pixels; pixel < args->pixels; pixel += pixels) {
+            pixels = signsum_pixels(args->pixels - pixel);
+            sum[pixels](args, args->source + (ptrdiff_t)pixel * args->source_stride,
+                        (const uint32_t *)args->weights + block * block_words,
+                        args->sums + pixel * args->sums_stride + block * SIGN_LANES);
         }
-    }
 }
 
 /* ---- Epilogue ------------------------------------------------------------------------------------- */
@@ -593,7 +643,7 @@ const bc_kernels bc_kernels_avx2 = {
     .pack_f32 = pack_f32,
     .terms_f32 = terms_f32,
     .xorpop_block_filters = BLOCK_FILTERS,
-    .xorpop_block_word_bytes = GROUPS * GROUP_BYTES,
+    .xorpop_block_word_bytes = WORD_BYTES,
     .xorpop_weights = xorpop_weights,
     .xorpop = xorpop,
     .window_popcount = window_popcount,

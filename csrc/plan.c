@@ -5,9 +5,8 @@
 
 #include "sizes.h"
 
-/* Filters of a chunk. Bits are written a word at a time, which wants 64; lookups of float sums keep more filters in
- * registers. */
-enum { CHUNK_FILTERS = 64, CHUNK_FILTERS_FLOAT = 128 };
+/* Filters of a chunk. Bits are written a word at a time, which wants 64; lookups keep more filters in registers. */
+enum { CHUNK_FILTERS = 64, CHUNK_BLOCKS = 4, CHUNK_FILTERS_MOST = 128 };
 
 /* Pixels of a tile with that many filters: enough to reuse a block's weights from L1, few enough that sums stay there. A
  * multiple of 7, 4 and 8, so that tiles of kernels that are built for any of these end without a rest. Chunks of fewer
@@ -245,7 +244,9 @@ static void lay_out_source(bc_plan *plan) {
 
 static void choose_tiles(bc_plan *plan) {
     const bc_layer *layer = plan->layer;
-    const size_t filters = bc_layer_is_binary(layer) ? CHUNK_FILTERS : CHUNK_FILTERS_FLOAT;
+    size_t filters = CHUNK_FILTERS_MOST;
+    if (bc_layer_is_binary(layer) && CHUNK_BLOCKS * layer->block_filters <= CHUNK_FILTERS)
+        filters = CHUNK_FILTERS;
     plan->chunk_blocks = bc_min(filters / layer->block_filters, layer->group_blocks);
     plan->group_chunks = bc_divide_up(layer->group_blocks, plan->chunk_blocks);
 

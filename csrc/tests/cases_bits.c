@@ -67,6 +67,10 @@ static void xorpop_case(const subject *isa, xorpop_sizes sizes) {
     const size_t mps_words = sizes.filters * sizes.taps * divide_up(sizes.channels, 32);
     uint32_t *weights = memory_input(mps_words * sizeof *weights);
     fill_words32(weights, mps_words, sizes.weights);
+    const int stripes = sizes.source == BITS_STRIPES;
+    const size_t filter_words = divide_up(sizes.channels, 32);
+    for (size_t filter = 0; stripes && filter < sizes.filters; filter++)
+        fill_words32(weights + filter * filter_words, filter_words, filter % 3 ? BITS_ZERO : BITS_ONE);
     const bc_xorpop_weights_args packing = {
         .weights = weights,
         .filters = sizes.filters,
@@ -76,6 +80,8 @@ static void xorpop_case(const subject *isa, xorpop_sizes sizes) {
     kernels->xorpop_weights(&packing);
 
     const window_case window = make_window(sizes.taps, words, sizes.pixels, sizes.stride_kind, sizes.source);
+    for (size_t pixel = 0; stripes && pixel < sizes.pixels; pixel++)
+        fill_words((uint64_t *)window.source + pixel * words, words, pixel % 2 ? BITS_ZERO : BITS_ONE);
     const size_t row = blocks * lanes, counts_stride = row + sizes.pixels % 3;
     const size_t total = sizes.pixels ? (sizes.pixels - 1) * counts_stride + row : 0;
     int32_t *expected = memory_input(total * sizeof *expected);
@@ -129,6 +135,11 @@ static void xorpop_cases(const subject *isa) {
         xorpop_case(isa, (xorpop_sizes){lanes, taps, 1 + random_below(200), 1 + taps % 9, kind++, BITS_RANDOM,
                                         BITS_RANDOM});
     xorpop_case(isa, (xorpop_sizes){lanes, 25, 64 * 64, 2, 0, BITS_ONE, BITS_ZERO}); /* above 65,535 */
+    /* Neighbours of which one counts all bits and the other none, up to where bytes have overflowed many times. */
+    for (size_t words = 1; words <= 140; words++)
+        xorpop_case(isa, (xorpop_sizes){1 + words % (4 * lanes), 1, 64 * words, 1 + words % 5, 0,
+                                        BITS_STRIPES, BITS_ZERO});
+    xorpop_case(isa, (xorpop_sizes){4 * lanes, 1, 64 * 1100, 5, 0, BITS_STRIPES, BITS_ZERO});
     xorpop_case(isa, (xorpop_sizes){2 * lanes + 1, 17, 64 * 65, 5, 1, BITS_RANDOM, BITS_RANDOM});
     xorpop_case(isa, (xorpop_sizes){0, 9, 64, 5, 0, BITS_RANDOM, BITS_RANDOM});
 }

@@ -18,7 +18,14 @@ uint64_t random_u64(void);
 size_t random_below(size_t limit);
 float random_float(void); /* in [-2, 2) */
 
-typedef enum bit_pattern { BITS_ZERO, BITS_ONE, BITS_ONE_HOT, BITS_RANDOM, BIT_PATTERNS } bit_pattern;
+typedef enum bit_pattern {
+    BITS_ZERO,
+    BITS_ONE,
+    BITS_ONE_HOT,
+    BITS_RANDOM,
+    BIT_PATTERNS,
+    BITS_STRIPES /* xorpop: pixels and filters of ones and of zeros by turns */
+} bit_pattern;
 void fill_words(uint64_t *words, size_t count, bit_pattern pattern);
 void fill_words32(uint32_t *words, size_t count, bit_pattern pattern);
 
