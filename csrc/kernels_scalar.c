@@ -87,65 +87,89 @@ static inline uint64_t read_bits(const uint64_t *words, ptrdiff_t at, size_t bit
     return (word[0] >> shift | high) & bc_low_bits(bits);
 }
 
-/* One field after the other, each up to 64 bits at a time. */
+/* One field after the other, each up to 64 bits at a time. Arguments are copied to locals, for all that the compiler knows
+ * stores may change them. */
 static void gather_fields(const bc_gather_args *args, ptrdiff_t first_bit, uint64_t *destination) {
+    const uint64_t *source = args->source;
+    const ptrdiff_t *tap_bit = args->tap_bit;
+    const size_t taps = args->taps, field_bits = args->bits, word_stride = args->word_stride;
     uint64_t word = 0; /* holds `filled` bits */
     size_t filled = 0;
-    for (size_t tap = 0; tap < args->taps; tap++)
-        for (size_t done = 0, part; done < args->bits; done += part) {
-            part = args->bits - done < 64 ? args->bits - done : 64;
-            const uint64_t bits =
-                read_bits(args->source, first_bit + args->tap_bit[tap] + (ptrdiff_t)done, part);
+    for (size_t tap = 0; tap < taps; tap++)
+        for (size_t done = 0, part; done < field_bits; done += part) {
+            part = field_bits - done < 64 ? field_bits - done : 64;
+            const uint64_t bits = read_bits(source, first_bit + tap_bit[tap] + (ptrdiff_t)done, part);
             word |= bits << filled;
             filled += part;
             if (filled < 64) continue;
             *destination = word;
-            destination += args->word_stride;
+            destination += word_stride;
             filled -= 64;
             word = filled ? bits >> (part - filled) : 0;
         }
     if (filled) *destination = word;
 }
 
-/* Where a pixel's fields are those of the last pixel but for one, and fit a word, each is read once. */
-static void gather_sliding(const bc_gather_args *args, size_t group) {
-    const size_t bits = args->bits, last = args->taps - 1;
-    ptrdiff_t at = args->first_bit + (ptrdiff_t)(group * bits);
-    uint64_t word = 0;
-    for (size_t tap = 0; tap < last; tap++)
-        word |= read_bits(args->source, at + args->tap_bit[tap], bits) << (tap + 1) * bits;
-    at += args->tap_bit[last];
-    uint64_t *destination = args->destination + group;
-    for (size_t pixel = 0; pixel < args->pixels; pixel++, destination += args->pixel_stride) {
-        word = word >> bits | read_bits(args->source, at, bits) << last * bits;
-        *destination = word;
-        at += args->pixel_step_bits;
-    }
+/* What a pixel's word has from that of the pixel before: fields that were there as the next tap's, one place up. */
+typedef struct sliding_fields {
+    uint64_t kept; /* their bits */
+    size_t fresh;  /* how many others there are but for the last tap, which always is one */
+    size_t taps[64];
+} sliding_fields;
+
+static sliding_fields find_sliding_fields(const bc_gather_args *args) {
+    sliding_fields sliding = {0};
+    for (size_t tap = 0; tap + 1 < args->taps; tap++)
+        if (args->tap_bit[tap + 1] - args->tap_bit[tap] == args->pixel_step_bits)
+            sliding.kept |= bc_low_bits(args->bits) << tap * args->bits;
+        else
+            sliding.taps[sliding.fresh++] = tap;
+    return sliding;
 }
 
-static int fields_slide(const bc_gather_args *args) {
-    if (args->taps < 2 || args->taps * args->bits > 64) return 0;
-    for (size_t tap = 1; tap < args->taps; tap++)
-        if (args->tap_bit[tap] - args->tap_bit[tap - 1] != args->pixel_step_bits) return 0;
-    return 1;
+/* Several fields to a word. */
+static void gather_sliding(const bc_gather_args *args, const sliding_fields *sliding, size_t group) {
+    const uint64_t *source = args->source, kept = sliding->kept;
+    const size_t bits = args->bits, pixels = args->pixels, pixel_stride = args->pixel_stride;
+    const size_t fresh = sliding->fresh, last = args->taps - 1;
+    const ptrdiff_t step = args->pixel_step_bits, last_bit = args->tap_bit[last];
+    ptrdiff_t at = args->first_bit + (ptrdiff_t)(group * bits);
+    uint64_t *destination = args->destination + group;
+    gather_fields(args, at, destination);
+    uint64_t word = *destination;
+    for (size_t pixel = 1; pixel < pixels; pixel++) {
+        at += step;
+        destination += pixel_stride;
+        word = (word >> bits & kept) | read_bits(source, at + last_bit, bits) << last * bits;
+        for (size_t i = 0; i < fresh; i++) {
+            const size_t tap = sliding->taps[i];
+            word |= read_bits(source, at + args->tap_bit[tap], bits) << tap * bits;
+        }
+        *destination = word;
+    }
 }
 
 static void gather_bits(const bc_gather_args *args) {
     if (!args->taps || !args->bits || !args->pixels) return;
-    const int slides = fields_slide(args), single = args->taps == 1 && args->bits <= 64;
+    const int single = args->taps == 1 && args->bits <= 64;
+    const int slides = args->taps > 1 && args->taps * args->bits <= 64;
+    const sliding_fields sliding = slides ? find_sliding_fields(args) : (sliding_fields){0};
     for (size_t group = 0; group < args->groups; group++) {
         if (slides) {
-            gather_sliding(args, group);
+            gather_sliding(args, &sliding, group);
             continue;
         }
-        ptrdiff_t at = args->first_bit + (ptrdiff_t)(group * args->bits);
+        const uint64_t *source = args->source;
+        const size_t bits = args->bits, pixels = args->pixels, pixel_stride = args->pixel_stride;
+        const ptrdiff_t step = args->pixel_step_bits;
+        ptrdiff_t at = args->first_bit + (ptrdiff_t)(group * bits);
         uint64_t *destination = args->destination + group;
-        for (size_t pixel = 0; pixel < args->pixels; pixel++, destination += args->pixel_stride) {
+        if (single) at += args->tap_bit[0];
+        for (size_t pixel = 0; pixel < pixels; pixel++, at += step, destination += pixel_stride) {
             if (single)
-                *destination = read_bits(args->source, at + args->tap_bit[0], args->bits);
+                *destination = read_bits(source, at, bits);
             else
                 gather_fields(args, at, destination);
-            at += args->pixel_step_bits;
         }
     }
 }
