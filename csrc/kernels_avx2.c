@@ -405,7 +405,7 @@ enum { SIGN_LANES = 16, GROUP = 4 /* inputs */, TABLE = 8 /* floats */ };
 static void signsum_weights(const bc_signsum_weights_args *args) {
     bc_kernels_scalar.signsum_weights(args);
     const size_t blocks = (args->filters + SIGN_LANES - 1) / SIGN_LANES;
-    const size_t words = (args->width * args->channels + 31) / 32;
+    const size_t words = (args->run + 31) / 32;
     uint32_t *word = args->blocks;
     for (size_t i = 0; i < blocks * args->rows * words * SIGN_LANES; i++) {
         const uint32_t negative = ~word[i] >> 3 & 0x11111111;
