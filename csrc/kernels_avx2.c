@@ -141,6 +141,8 @@ static void terms_f32(const bc_terms_args *args) {
  * tells the two apart, until one could overflow: that is a part. */
 enum {
     BLOCK_FILTERS = 32,
+    /* 544. With 512, blocks of 8, 16, ... words lie whole pages apart, and on Zen 5 loads from the same place of several
+     * pages wait for each other: a word of a tile takes 58 to 65 cycles instead of 48. */
     WORD_BYTES = BC_HALF_WORD_BYTES(BLOCK_FILTERS),
     MOST_PAIRS = 2, /* of pixels, side by side */
     MOST_VECTORS =
