@@ -70,19 +70,19 @@ def window_popcount(isa: str) -> Run:
 
 
 def signsum_weights(isa: str) -> Run:
-    weights = words32(rng, FILTERS, 1, 1, 2 * WORDS)
+    weights = words32(rng, FILTERS, 1, 2 * WORDS)
     return lambda: kernels.SignsumWeights(isa, weights, CHANNELS)
 
 
 def signsum_expand(isa: str) -> Run:
-    made = kernels.SignsumWeights(isa, words32(rng, FILTERS, 1, 1, 2 * WORDS), CHANNELS)
+    made = kernels.SignsumWeights(isa, words32(rng, FILTERS, 1, 2 * WORDS), CHANNELS)
     source = ordinary(rng, PIXELS, CHANNELS)
     out = made.expand(source)
     return lambda: made.expand(source, out=out)
 
 
 def signsum(isa: str) -> Run:
-    made = kernels.SignsumWeights(isa, words32(rng, FILTERS, 1, 1, 2 * WORDS), CHANNELS)
+    made = kernels.SignsumWeights(isa, words32(rng, FILTERS, 1, 2 * WORDS), CHANNELS)
     expanded = made.expand(ordinary(rng, PIXELS, CHANNELS))[np.newaxis]
     out = made.sums(expanded)
     return lambda: made.sums(expanded, out=out)

@@ -368,7 +368,7 @@ cdef class XorpopWeights:
 cdef class SignsumWeights:
     """Filters as the BINARY_WEIGHTS family of an instruction set wants them.
 
-    weights: uint32 (filters, rows, width, ceil(channels / 32)).
+    weights: uint32 (filters, rows, ceil(run / 32)).
     """
 
     cdef const bc_kernels *kernels
@@ -377,16 +377,15 @@ cdef class SignsumWeights:
     cdef Py_ssize_t blocks, block_bytes, groups, group_floats
     cdef object storage
 
-    def __cinit__(self, str isa, weights, Py_ssize_t channels):
+    def __cinit__(self, str isa, weights, Py_ssize_t run):
         self.kernels = table(isa)
         weights = np.ascontiguousarray(weights)
         require(
-            weights.dtype == np.uint32 and weights.ndim == 4 and channels >= 0
-            and weights.shape[3] == words_of(channels, 32),
-            "weights must be uint32 (filters, rows, width, ceil(channels / 32))",
+            weights.dtype == np.uint32 and weights.ndim == 3 and run >= 0
+            and weights.shape[2] == words_of(run, 32),
+            "weights must be uint32 (filters, rows, ceil(run / 32))",
         )
-        self.filters, self.rows = weights.shape[0], weights.shape[1]
-        self.run = weights.shape[2] * channels
+        self.filters, self.rows, self.run = weights.shape[0], weights.shape[1], run
         self.groups = words_of(self.run, 4)
         self.group_floats = self.kernels.signsum_group_floats
         cdef Py_ssize_t lanes = self.kernels.signsum_block_filters
@@ -400,8 +399,7 @@ cdef class SignsumWeights:
         args.weights = <const uint32_t *>data(weights)
         args.filters = self.filters
         args.rows = self.rows
-        args.width = weights.shape[2]
-        args.channels = channels
+        args.run = run
         args.blocks = data(self.storage)
         self.kernels.signsum_weights(&args)
 
@@ -422,7 +420,7 @@ cdef class SignsumWeights:
         return out
 
     def sums(self, expanded, *, bint accumulate=False, out=None, Py_ssize_t repeat=1):
-        """float32 (pixels, padded_filters): sums over rows and width x channels of v or -v.
+        """float32 (pixels, padded_filters): sums over rows and inputs of v or -v.
 
         expanded: float32 (rows, pixels, any), each row as `expand` makes it. accumulate: added to
         what is in `out`.

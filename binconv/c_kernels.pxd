@@ -67,7 +67,7 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct bc_signsum_weights_args:
         const uint32_t *weights
-        size_t filters, rows, width, channels
+        size_t filters, rows, run
         void *blocks
 
     ctypedef struct bc_signsum_expand_args:

@@ -71,8 +71,8 @@ typedef struct bc_window_popcount_args {
 } bc_window_popcount_args;
 
 typedef struct bc_signsum_weights_args {
-    const uint32_t *weights; /* [filters][rows][width][ceil(channels / 32)], dirty past the last channel */
-    size_t filters, rows, width, channels;
+    const uint32_t *weights; /* [filters][rows][ceil(run / 32)], dirty past the last input */
+    size_t filters, rows, run;
     void *blocks;
 } bc_signsum_weights_args;
 

@@ -453,34 +453,42 @@ static inline __m512 entry_signs(int bit) {
     return _mm512_mask_blend_ps((__mmask16)masks[bit], _mm512_set1_ps(-1.0f), _mm512_set1_ps(1.0f));
 }
 
+/* The table of a group. Its members are loaded by the operations that use them. */
+static inline __m512 signed_sums(const float *v, const __m512 *signs) {
+    __m512 sums = _mm512_mul_ps(_mm512_set1_ps(v[0]), signs[0]);
+    UNROLL
+    for (int i = 1; i < GROUP; i++) sums = _mm512_fmadd_ps(_mm512_set1_ps(v[i]), signs[i], sums);
+    return sums;
+}
+
 static void signsum_expand(const bc_signsum_expand_args *args) {
     const __m512 signs[GROUP] = {entry_signs(0), entry_signs(1), entry_signs(2), entry_signs(3)};
+    const size_t whole = args->run / GROUP, rest = args->run % GROUP;
     float *table = args->groups;
     for (size_t pixel = 0; pixel < args->pixels; pixel++) {
         const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
-        float rest[GROUP];
-        for (size_t left = args->run, present; left; left -= present, source += present, table += TABLE) {
-            const float *v = source;
-            present = left < GROUP ? left : GROUP;
-            if (present < GROUP) {
-                _mm_storeu_ps(rest, _mm_maskz_loadu_ps((__mmask8)first_lanes(present), source));
-                v = rest;
-            }
-            __m512 sums = _mm512_mul_ps(_mm512_set1_ps(v[0]), signs[0]);
-            UNROLL
-            for (int i = 1; i < GROUP; i++) sums = _mm512_fmadd_ps(_mm512_set1_ps(v[i]), signs[i], sums);
-            _mm512_storeu_ps(table, sums);
-        }
+        for (size_t group = 0; group < whole; group++, source += GROUP, table += TABLE)
+            _mm512_storeu_ps(table, signed_sums(source, signs));
+        if (!rest) continue;
+        float last[GROUP];
+        _mm_storeu_ps(last, _mm_maskz_loadu_ps((__mmask8)first_lanes(rest), source));
+        _mm512_storeu_ps(table, signed_sums(last, signs));
+        table += TABLE;
     }
 }
+
+/* Ends an expression for the optimiser, which would add to other registers and move sums back. */
+#if defined(__GNUC__)
+#define KEEP(x) __asm__("" : "+v"(x))
+#else
+#define KEEP(x)
+#endif
 
 /* 1.0, without telling the compiler: it would make a plain addition of a fused multiplication by 1. On Zen 5 additions
  * share their pipes with vpermps, and FMA has others: 88 multiply-adds a cycle with it, 44 without. */
 static inline __m512 opaque_one(void) {
     __m512 one = _mm512_set1_ps(1.0f);
-#if defined(__GNUC__)
-    __asm__("" : "+v"(one));
-#endif
+    KEEP(one);
     return one;
 }
 
@@ -495,8 +503,10 @@ static inline __m512 opaque_one(void) {
             const __m512i words = _mm512_loadu_si512(word + (size_t)b * block_words);                  \
             const __m512i bits = SHIFTED;                                                              \
             UNROLL                                                                                     \
-            for (int p = 0; p < PIXELS; p++)                                                           \
+            for (int p = 0; p < PIXELS; p++) {                                                         \
                 sums[p][b] = _mm512_fmadd_ps(_mm512_permutexvar_ps(bits, tables[p]), one, sums[p][b]); \
+                KEEP(sums[p][b]);                                                                      \
+            }                                                                                          \
         }                                                                                              \
         table += TABLE;                                                                                \
     }

@@ -227,24 +227,16 @@ static void window_popcount(const bc_window_popcount_args *args) {
 enum { SIGN_LANES = 16 };
 
 static void signsum_weights(const bc_signsum_weights_args *args) {
-    const size_t run = args->width * args->channels, words = (run + 31) / 32;
-    const size_t mps_words = (args->channels + 31) / 32;
+    const size_t words = (args->run + 31) / 32, block_words = args->rows * words * SIGN_LANES;
     const size_t blocks = (args->filters + SIGN_LANES - 1) / SIGN_LANES;
     uint32_t *out = args->blocks;
-    memset(out, 0, blocks * args->rows * words * SIGN_LANES * sizeof *out);
-    for (size_t filter = 0; filter < args->filters; filter++)
-        for (size_t row = 0; row < args->rows; row++) {
-            uint32_t *run_words =
-                out + ((filter / SIGN_LANES * args->rows + row) * words) * SIGN_LANES + filter % SIGN_LANES;
-            for (size_t tap = 0; tap < args->width; tap++) {
-                const uint32_t *tap_words =
-                    args->weights + ((filter * args->rows + row) * args->width + tap) * mps_words;
-                for (size_t c = 0; c < args->channels; c++) {
-                    const size_t input = tap * args->channels + c;
-                    run_words[input / 32 * SIGN_LANES] |= (tap_words[c / 32] >> c % 32 & 1) << input % 32;
-                }
-            }
-        }
+    memset(out, 0, blocks * block_words * sizeof *out);
+    for (size_t filter = 0; filter < args->filters; filter++) {
+        uint32_t *lane = out + filter / SIGN_LANES * block_words + filter % SIGN_LANES;
+        for (size_t word = 0; word < args->rows * words; word++)
+            lane[word * SIGN_LANES] = args->weights[filter * args->rows * words + word] &
+                                      (uint32_t)bc_low_bits(args->run - word % words * 32);
+    }
 }
 
 enum { GROUP = 4 /* inputs */ };

@@ -77,7 +77,7 @@ static void pack_group(const bc_layer *layer, const uint32_t *weights, uint32_t 
                                                                  layer->tap_inputs, blocks});
     else
         layer->kernels->signsum_weights(&(bc_signsum_weights_args){
-            taps, layer->group_outputs, layer->sum_taps, 1, layer->tap_inputs, blocks});
+            taps, layer->group_outputs, layer->sum_taps, layer->tap_inputs, blocks});
 }
 
 static bc_status pack_weights(bc_layer *layer, const uint32_t *weights) {

@@ -361,11 +361,10 @@ def test_window_popcount(isa, stride):
 # ---- Sums of floats -----------------------------------------------------------------------------
 
 
-def check_signsum(isa, weights, channels, source, row_offset, accumulate):
-    packed = kernels.SignsumWeights(isa, weights, channels)
-    filters, rows, width, _ = weights.shape
-    run = width * channels
-    signs = bits_of(weights)[..., :channels].astype(np.float64).reshape(filters, rows, run) * 2 - 1
+def check_signsum(isa, weights, run, source, row_offset, accumulate):
+    packed = kernels.SignsumWeights(isa, weights, run)
+    filters, rows, _ = weights.shape
+    signs = bits_of(weights)[..., :run].astype(np.float64) * 2 - 1
     guarded = Guarded((source.shape[0], packed.padded_filters), np.float32)
     guarded.out[:] = 0.25
     exact = np.full((source.shape[0], filters), 0.25 * accumulate)
@@ -387,25 +386,25 @@ def check_signsum(isa, weights, channels, source, row_offset, accumulate):
 def test_signsum(isa, stride):
     rng = np.random.default_rng(8)
     for index, channels in enumerate(CHANNELS):
-        rows, width = 1 + index % 4, 1 + index % 3
-        weights = words32(rng, 1 + 7 * index % 71, rows, width, -(-channels // 32))
-        source = restride(ordinary(rng, PIXELS[index % len(PIXELS)], width * channels + 5), stride)
-        check_signsum(isa, weights, channels, source, rng.integers(0, 6, rows), bool(index % 2))
+        rows, run = 1 + index % 4, (1 + index % 3) * channels
+        weights = words32(rng, 1 + 7 * index % 71, rows, -(-run // 32))
+        source = restride(ordinary(rng, PIXELS[index % len(PIXELS)], run + 5), stride)
+        check_signsum(isa, weights, run, source, rng.integers(0, 6, rows), bool(index % 2))
 
 
 @each_isa
 def test_signsum_weights(isa):
     """A single +1 among -1 shows where each bit of the weights ends up."""
-    filters, rows, width, channels = 17, 2, 2, 35
-    source = np.ones((1, width * channels), np.float32)
+    filters, rows, run = 17, 2, 70
+    source = np.ones((1, run), np.float32)
     for filter_ in range(filters):
-        for channel in (0, 31, 32, 34, 35, 63):
-            weights = np.zeros((filters, rows, width, 2), np.uint32)
-            weights[filter_, 1, 1, channel // 32] = 1 << (channel % 32)
-            packed = kernels.SignsumWeights(isa, weights, channels)
+        for input_ in (0, 31, 32, 66, 69, 70, 95):
+            weights = np.zeros((filters, rows, 3), np.uint32)
+            weights[filter_, 1, input_ // 32] = 1 << (input_ % 32)
+            packed = kernels.SignsumWeights(isa, weights, run)
             sums = packed.sums(np.stack([packed.expand(source)] * 2))
-            expected = np.full(filters, -rows * width * channels, np.float32)
-            expected[filter_] += 2 * (channel < channels)
+            expected = np.full(filters, -rows * run, np.float32)
+            expected[filter_] += 2 * (input_ < run)
             np.testing.assert_array_equal(sums[0, :filters], expected)
 
 
@@ -413,12 +412,12 @@ def test_signsum_weights(isa):
 def test_signsum_infinities(isa):
     """An infinity makes infinities of the right signs; NaN stays in its pixel."""
     rng = np.random.default_rng(9)
-    weights = words32(rng, 20, 1, 1, 1)
+    weights = words32(rng, 20, 1, 1)
     source = ordinary(rng, 9, 30)
     source[2, 11], source[5, 29] = np.inf, np.nan
     packed = kernels.SignsumWeights(isa, weights, 30)
     sums = packed.sums(packed.expand(source)[None])[:, :20]
-    signs = bits_of(weights)[:, 0, 0, 11].astype(bool)
+    signs = bits_of(weights)[:, 0, 11].astype(bool)
     np.testing.assert_array_equal(sums[2], np.where(signs, np.inf, -np.inf))
     assert np.isnan(sums[5]).all()
     assert np.isfinite(np.delete(sums, [2, 5], axis=0)).all()
@@ -429,12 +428,12 @@ def test_signsum_infinities(isa):
 def test_signsum_expand(isa, stride):
     """Every length of the last group; what is absent from it adds nothing, whatever lies there."""
     rng = np.random.default_rng(12)
-    for channels in range(1, 14):
-        weights = words32(rng, 16, 1, 1, 1)
-        source = np.full((PIXELS[channels % len(PIXELS)], channels + 7), np.nan, np.float32)
-        source[:, 3 : 3 + channels] = ordinary(rng, len(source), channels)
+    for run in range(1, 14):
+        weights = words32(rng, 16, 1, 1)
+        source = np.full((PIXELS[run % len(PIXELS)], run + 7), np.nan, np.float32)
+        source[:, 3 : 3 + run] = ordinary(rng, len(source), run)
         source = restride(source, "dense" if stride == "overlapping" else stride)
-        check_signsum(isa, weights, channels, source, [3], accumulate=False)
+        check_signsum(isa, weights, run, source, [3], accumulate=False)
 
 
 @each_isa

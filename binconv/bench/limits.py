@@ -43,7 +43,7 @@ def signed_stream(isa: str, pixels: int, channels: int) -> tuple[Run, int]:
     """The same for the BINARY_WEIGHTS kernel, one row of `channels` inputs and 128 filters."""
     filters = 128
     generator = np.random.default_rng(1)
-    weights = generator.integers(0, 2**32, (filters, 1, 1, -(-channels // 32)), np.uint32)
+    weights = generator.integers(0, 2**32, (filters, 1, -(-channels // 32)), np.uint32)
     kernel = _kernels.SignsumWeights(isa, weights, channels)
     source = generator.standard_normal((pixels, channels), dtype=np.float32)
     expanded = aligned(kernel.expand(source)[np.newaxis])

@@ -7,7 +7,7 @@
 /* ---- BINARY_WEIGHTS ------------------------------------------------------------------------------- */
 
 typedef struct signsum_sizes {
-    size_t filters, rows, width, channels, pixels, stride_kind;
+    size_t filters, rows, run, pixels, stride_kind;
     float_pattern source;
     bit_pattern weights;
     int accumulate;
@@ -16,9 +16,8 @@ typedef struct signsum_sizes {
 } signsum_sizes;
 
 static int weight_bit(const bc_signsum_weights_args *args, size_t filter, size_t row, size_t input) {
-    const size_t tap = (filter * args->rows + row) * args->width + input / args->channels;
-    const size_t channel = input % args->channels;
-    return (int)(args->weights[tap * divide_up(args->channels, 32) + channel / 32] >> channel % 32 & 1);
+    const uint32_t *words = args->weights + (filter * args->rows + row) * divide_up(args->run, 32);
+    return (int)(words[input / 32] >> input % 32 & 1);
 }
 
 /* Input i of row r of a pixel is source[pixel * stride + row_start[r] + i]. The kernel finds its group at
@@ -62,7 +61,7 @@ static signsum_inputs make_inputs(const bc_kernels *kernels, const signsum_sizes
     }
 
     /* Each row of each pixel by itself, with inputs absent from its last group. */
-    made.stride = stride_of_kind(sizes->stride_kind, sizes->channels);
+    made.stride = stride_of_kind(sizes->stride_kind, run);
     const strided source =
         memory_strided_input(sizes->pixels, run + (spread ? spread - 1 : 0), made.stride, sizeof(float));
     fill_floats(source.block, source.elements, sizes->source);
@@ -101,25 +100,24 @@ static void expect_sums(const signsum_inputs *inputs, const bc_signsum_args *arg
 }
 
 static void signsum_case(const subject *isa, signsum_sizes sizes) {
-    const size_t run = sizes.width * sizes.channels;
+    const size_t run = sizes.run;
     sizes.sliding = sizes.sliding && run % 4 == 0;
-    case_begin("filters %zu, rows %zu (%zu at once), width %zu, channels %zu, pixels %zu, stride kind %zu, "
+    case_begin("filters %zu, rows %zu (%zu at once), run %zu, pixels %zu, stride kind %zu, "
                "sliding %d, floats %d, bits %d, accumulate %d",
-               sizes.filters, sizes.rows, sizes.first_call_rows, sizes.width, sizes.channels, sizes.pixels,
-               sizes.stride_kind, sizes.sliding, (int)sizes.source, (int)sizes.weights, sizes.accumulate);
+               sizes.filters, sizes.rows, sizes.first_call_rows, sizes.run, sizes.pixels, sizes.stride_kind,
+               sizes.sliding, (int)sizes.source, (int)sizes.weights, sizes.accumulate);
     const bc_kernels *kernels = isa->kernels;
     const size_t lanes = kernels->signsum_block_filters, blocks = divide_up(sizes.filters, lanes);
     const size_t row_bytes = divide_up(run, 32) * kernels->signsum_block_word_bytes;
     const size_t block_bytes = sizes.rows * row_bytes;
 
-    const size_t mps_words = sizes.filters * sizes.rows * sizes.width * divide_up(sizes.channels, 32);
+    const size_t mps_words = sizes.filters * sizes.rows * divide_up(run, 32);
     uint32_t *weights = memory_input(mps_words * sizeof *weights);
     fill_words32(weights, mps_words, sizes.weights);
     const bc_signsum_weights_args packing = {.weights = weights,
                                              .filters = sizes.filters,
                                              .rows = sizes.rows,
-                                             .width = sizes.width,
-                                             .channels = sizes.channels,
+                                             .run = run,
                                              .blocks = memory_output(blocks * block_bytes)};
     kernels->signsum_weights(&packing);
     const signsum_inputs inputs = make_inputs(kernels, &sizes, run);
@@ -166,8 +164,7 @@ static void signsum_case(const subject *isa, signsum_sizes sizes) {
 static signsum_sizes random_signsum(const subject *isa) {
     signsum_sizes sizes = {.filters = 1 + random_below(2 * isa->kernels->signsum_block_filters),
                            .rows = 1 + random_below(5),
-                           .width = 1 + random_below(3),
-                           .channels = 1 + random_below(70),
+                           .run = 1 + random_below(210),
                            .pixels = 1 + random_below(9),
                            .stride_kind = random_below(STRIDE_KINDS),
                            .source = (float_pattern)random_below(FLOAT_PATTERNS),
@@ -184,7 +181,7 @@ void test_signsum(const subject *isa) {
         for (int source = 0; source < FLOAT_PATTERNS; source++)
             for (int weights = 0; weights < BIT_PATTERNS; weights++) {
                 signsum_sizes sizes = random_signsum(isa);
-                sizes.channels = *channels;
+                sizes.run = *channels;
                 sizes.source = (float_pattern)source;
                 sizes.weights = (bit_pattern)weights;
                 signsum_case(isa, sizes);
@@ -196,10 +193,9 @@ void test_signsum(const subject *isa) {
             sizes.pixels = *pixels;
             signsum_case(isa, sizes);
         }
-    for (size_t channels = 1; channels <= 140; channels++) {
+    for (size_t run = 1; run <= 140; run++) {
         signsum_sizes sizes = random_signsum(isa);
-        sizes.width = 1;
-        sizes.channels = channels;
+        sizes.run = run;
         signsum_case(isa, sizes);
     }
     for (int accumulate = 0; accumulate < 2; accumulate++) {
@@ -212,12 +208,11 @@ void test_signsum(const subject *isa) {
 
 /* A family's layouts are its own, so its kernels are tested by what comes out of all of them. */
 void test_signsum_expand(const subject *isa) {
-    for (size_t channels = 1; channels <= 36; channels++)
+    for (size_t run = 1; run <= 36; run++)
         for (int source = 0; source < FLOAT_PATTERNS; source++)
             for (size_t pixels = 0; pixels <= 9; pixels++) {
                 signsum_sizes sizes = random_signsum(isa);
-                sizes.channels = channels;
-                sizes.width = 1;
+                sizes.run = run;
                 sizes.source = (float_pattern)source;
                 sizes.pixels = pixels;
                 signsum_case(isa, sizes);
@@ -229,7 +224,7 @@ void test_signsum_weights(const subject *isa) {
         for (size_t filters = 1; filters <= isa->kernels->signsum_block_filters + 1; filters++) {
             signsum_sizes sizes = random_signsum(isa);
             sizes.filters = filters;
-            sizes.channels = *channels;
+            sizes.run = *channels;
             sizes.weights = BITS_ONE_HOT;
             signsum_case(isa, sizes);
         }
@@ -256,8 +251,7 @@ static bc_signsum_weights_args bench_packing(void) {
     return (bc_signsum_weights_args){.weights = bench_weights,
                                      .filters = BENCH_CHANNELS,
                                      .rows = BENCH_ROWS,
-                                     .width = BENCH_WIDTH,
-                                     .channels = BENCH_CHANNELS,
+                                     .run = BENCH_RUN,
                                      .blocks = bench_blocks};
 }
 
