@@ -233,7 +233,14 @@ static void xorpop_weights(const bc_xorpop_weights_args *args) { bc_kernels_scal
 
 /* Without this, GCC 12 unrolls too late to keep the arrays of a tile in registers from the start: it clears them on the
  * stack first, which costs up to a fifth of a short tile. */
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL _Pragma("GCC unroll 16")
+
+/* Words are added one at a time: GCC would add in a tree, for which it has no registers. */
+#if defined(__GNUC__)
+#define KEEP_ORDER(sum) __asm__("" : "+v"(sum))
+#else
+#define KEEP_ORDER(sum) (void)0
+#endif
 
 /* The low halves of 16 sums: half the instructions of narrowing each vector by itself. */
 static inline __m512i low_halves(__m512i first, __m512i second) {
@@ -244,47 +251,48 @@ static inline __m512i low_halves(__m512i first, __m512i second) {
 /* The sums of a pixel's filters; `blocks` is a literal where this is inlined. */
 BC_FORCE_INLINE void store_sums(int32_t *counts, const __m512i *sums, int blocks) {
     UNROLL
-    for (int b = 0; b < blocks; b += 2) {
-        if (b + 1 < blocks)
-            _mm512_storeu_si512(counts + (size_t)b * BLOCK_FILTERS, low_halves(sums[b], sums[b + 1]));
-        else
-            _mm256_storeu_si256((__m256i *)(counts + (size_t)b * BLOCK_FILTERS),
-                                _mm512_cvtepi64_epi32(sums[b]));
-    }
+    for (int b = 0; b + 1 < blocks; b += 2)
+        _mm512_storeu_si512(counts + b * BLOCK_FILTERS, low_halves(sums[b], sums[b + 1]));
+    if (blocks % 2)
+        _mm256_storeu_si256((__m256i *)(counts + (blocks - 1) * BLOCK_FILTERS),
+                            _mm512_cvtepi64_epi32(sums[blocks - 1]));
 }
 
-/* PIXELS x BLOCKS accumulators stay in registers; both must be literals, or the arrays spill. */
-#define XORPOP_TILE(NAME, PIXELS, BLOCKS)                                                                \
-    static inline void NAME(const bc_xorpop_args *args, const uint64_t *source, const uint64_t *weights, \
-                            int32_t *counts) {                                                           \
-        const size_t block_words = args->taps * args->words * BLOCK_FILTERS;                             \
-        const ptrdiff_t stride = args->source_stride;                                                    \
-        __m512i sums[PIXELS][BLOCKS];                                                                    \
-        UNROLL                                                                                           \
-        for (int p = 0; p < PIXELS; p++) {                                                               \
-            UNROLL                                                                                       \
-            for (int b = 0; b < BLOCKS; b++) sums[p][b] = _mm512_setzero_si512();                        \
-        }                                                                                                \
-        for (size_t tap = 0; tap < args->taps; tap++) {                                                  \
-            const uint64_t *pixel = source + args->tap_offset[tap];                                      \
-            for (size_t k = 0; k < args->words; k++, pixel++, weights += BLOCK_FILTERS) {                \
-                __m512i filters[BLOCKS];                                                                 \
-                UNROLL                                                                                   \
-                for (int b = 0; b < BLOCKS; b++)                                                         \
-                    filters[b] = _mm512_loadu_si512(weights + (size_t)b * block_words);                  \
-                UNROLL                                                                                   \
-                for (int p = 0; p < PIXELS; p++) {                                                       \
-                    const __m512i word = _mm512_set1_epi64((long long)pixel[p * stride]);                \
-                    UNROLL                                                                               \
-                    for (int b = 0; b < BLOCKS; b++)                                                     \
-                        sums[p][b] = _mm512_add_epi64(                                                   \
-                            sums[p][b], _mm512_popcnt_epi64(_mm512_xor_si512(filters[b], word)));        \
-                }                                                                                        \
-            }                                                                                            \
-        }                                                                                                \
-        UNROLL                                                                                           \
-        for (int p = 0; p < PIXELS; p++)                                                                 \
-            store_sums(counts + (size_t)p * args->counts_stride, sums[p], BLOCKS);                       \
+/* `tiles` tiles of PIXELS x BLOCKS sums, which stay in registers; both must be literals, or the arrays spill. */
+#define XORPOP_TILE(NAME, PIXELS, BLOCKS)                                                             \
+    static void NAME(const bc_xorpop_args *args, size_t tiles, const uint64_t *source,                \
+                     const uint64_t *weights, int32_t *counts) {                                      \
+        const size_t block_words = args->taps * args->words * BLOCK_FILTERS;                          \
+        const ptrdiff_t stride = args->source_stride;                                                 \
+        for (; tiles; tiles--, source += PIXELS * stride, counts += PIXELS * args->counts_stride) {   \
+            const uint64_t *block = weights;                                                          \
+            __m512i sums[PIXELS][BLOCKS];                                                             \
+            UNROLL                                                                                    \
+            for (int p = 0; p < PIXELS; p++) {                                                        \
+                UNROLL                                                                                \
+                for (int b = 0; b < BLOCKS; b++) sums[p][b] = _mm512_setzero_si512();                 \
+            }                                                                                         \
+            for (size_t tap = 0; tap < args->taps; tap++) {                                           \
+                const uint64_t *pixel = source + args->tap_offset[tap];                               \
+                for (size_t k = 0; k < args->words; k++, pixel++, block += BLOCK_FILTERS) {           \
+                    __m512i filters[BLOCKS];                                                          \
+                    UNROLL                                                                            \
+                    for (int b = 0; b < BLOCKS; b++)                                                  \
+                        filters[b] = _mm512_loadu_si512(block + (size_t)b * block_words);             \
+                    UNROLL                                                                            \
+                    for (int p = 0; p < PIXELS; p++) {                                                \
+                        const __m512i word = _mm512_set1_epi64((long long)pixel[p * stride]);         \
+                        UNROLL                                                                        \
+                        for (int b = 0; b < BLOCKS; b++)                                              \
+                            sums[p][b] = _mm512_add_epi64(                                            \
+                                sums[p][b], _mm512_popcnt_epi64(_mm512_xor_si512(filters[b], word))); \
+                    }                                                                                 \
+                }                                                                                     \
+            }                                                                                         \
+            UNROLL                                                                                    \
+            for (int p = 0; p < PIXELS; p++)                                                          \
+                store_sums(counts + (size_t)p * args->counts_stride, sums[p], BLOCKS);                \
+        }                                                                                             \
     }
 
 XORPOP_TILE(xorpop_7x4, 7, 4)
@@ -294,10 +302,34 @@ XORPOP_TILE(xorpop_1x4, 1, 4)
 XORPOP_TILE(xorpop_7x1, 7, 1)
 XORPOP_TILE(xorpop_1x1, 1, 1)
 
-/* Windows of few words: the weights of all of them stay in registers from pixel to pixel, and so nothing is cleared, nor do
- * sums wait for each other. WORDS x BLOCKS of these; both must be literals. */
-#define XORPOP_SHORT(NAME, WORDS, BLOCKS)                                                                   \
-    static void NAME(const bc_xorpop_args *args, const uint64_t *weights, int32_t *counts) {                \
+typedef struct xorpop_tile {
+    size_t pixels;
+    void (*sum)(const bc_xorpop_args *args, size_t tiles, const uint64_t *source, const uint64_t *weights,
+                int32_t *counts);
+} xorpop_tile;
+
+static void xorpop_long(const bc_xorpop_args *args) {
+    static const xorpop_tile by_four[] = {{7, xorpop_7x4}, {4, xorpop_4x4}, {2, xorpop_2x4}, {1, xorpop_1x4}};
+    static const xorpop_tile by_one[] = {{7, xorpop_7x1}, {1, xorpop_1x1}};
+    const size_t block_words = args->taps * args->words * BLOCK_FILTERS;
+    for (size_t block = 0, blocks; block < args->blocks; block += blocks) {
+        blocks = args->blocks - block >= 4 ? 4 : 1;
+        const uint64_t *weights = (const uint64_t *)args->weights + block * block_words;
+        const xorpop_tile *tile = blocks == 4 ? by_four : by_one;
+        for (size_t pixel = 0; pixel < args->pixels; tile++) {
+            const size_t tiles = (args->pixels - pixel) / tile->pixels;
+            tile->sum(args, tiles, args->source + (ptrdiff_t)pixel * args->source_stride, weights,
+                      args->counts + pixel * args->counts_stride + block * BLOCK_FILTERS);
+            pixel += tiles * tile->pixels;
+        }
+    }
+}
+
+/* Windows of few words: the weights of all of them stay in registers from pixel to pixel, so that nothing is cleared, and a
+ * pixel's sums are complete before the next one's begin. WORDS x BLOCKS of these; both must be literals. */
+#define XORPOP_SHORT(WORDS, BLOCKS)                                                                         \
+    static void xorpop_short_##WORDS##x##BLOCKS(const bc_xorpop_args *args, const uint64_t *weights,        \
+                                                int32_t *counts) {                                          \
         const ptrdiff_t stride = args->source_stride;                                                       \
         const size_t counts_stride = args->counts_stride;                                                   \
         const uint64_t *source[WORDS];                                                                      \
@@ -318,74 +350,48 @@ XORPOP_TILE(xorpop_1x1, 1, 1)
                 for (int b = 0; b < BLOCKS; b++) {                                                          \
                     const __m512i differ = _mm512_popcnt_epi64(_mm512_xor_si512(filters[w][b], word));      \
                     sums[b] = w ? _mm512_add_epi64(sums[b], differ) : differ;                               \
+                    KEEP_ORDER(sums[b]);                                                                    \
                 }                                                                                           \
             }                                                                                               \
             store_sums(counts, sums, BLOCKS);                                                               \
         }                                                                                                   \
     }
 
-XORPOP_SHORT(xorpop_short_1x4, 1, 4)
-XORPOP_SHORT(xorpop_short_2x4, 2, 4)
-XORPOP_SHORT(xorpop_short_3x4, 3, 4)
-XORPOP_SHORT(xorpop_short_4x4, 4, 4)
-XORPOP_SHORT(xorpop_short_5x4, 5, 4)
-XORPOP_SHORT(xorpop_short_6x4, 6, 4)
-XORPOP_SHORT(xorpop_short_1x2, 1, 2)
-XORPOP_SHORT(xorpop_short_2x2, 2, 2)
-XORPOP_SHORT(xorpop_short_3x2, 3, 2)
-XORPOP_SHORT(xorpop_short_4x2, 4, 2)
-XORPOP_SHORT(xorpop_short_5x2, 5, 2)
-XORPOP_SHORT(xorpop_short_6x2, 6, 2)
-XORPOP_SHORT(xorpop_short_1x1, 1, 1)
-XORPOP_SHORT(xorpop_short_2x1, 2, 1)
-XORPOP_SHORT(xorpop_short_3x1, 3, 1)
-XORPOP_SHORT(xorpop_short_4x1, 4, 1)
-XORPOP_SHORT(xorpop_short_5x1, 5, 1)
-XORPOP_SHORT(xorpop_short_6x1, 6, 1)
-
-enum { SHORT_WORDS = 6 };
+/* With more, weights and pointers would not all find a register. */
+enum { SHORT_WORDS = 9 };
+#define FOR_SHORT_WORDS(DO, BLOCKS)                                                                   \
+    DO(1, BLOCKS)                                                                                     \
+    DO(2, BLOCKS) DO(3, BLOCKS) DO(4, BLOCKS) DO(5, BLOCKS) DO(6, BLOCKS) DO(7, BLOCKS) DO(8, BLOCKS) \
+        DO(9, BLOCKS)
+FOR_SHORT_WORDS(XORPOP_SHORT, 1)
+FOR_SHORT_WORDS(XORPOP_SHORT, 2)
+XORPOP_SHORT(1, 4)
+XORPOP_SHORT(2, 4)
 
 static void xorpop_short(const bc_xorpop_args *args) {
     typedef void kernel(const bc_xorpop_args *args, const uint64_t *weights, int32_t *counts);
-    static kernel *const by_four[] = {xorpop_short_1x4, xorpop_short_2x4, xorpop_short_3x4,
-                                      xorpop_short_4x4, xorpop_short_5x4, xorpop_short_6x4};
-    static kernel *const by_two[] = {xorpop_short_1x2, xorpop_short_2x2, xorpop_short_3x2,
-                                     xorpop_short_4x2, xorpop_short_5x2, xorpop_short_6x2};
-    static kernel *const by_one[] = {xorpop_short_1x1, xorpop_short_2x1, xorpop_short_3x1,
-                                     xorpop_short_4x1, xorpop_short_5x1, xorpop_short_6x1};
+#define ENTRY(WORDS, BLOCKS) xorpop_short_##WORDS##x##BLOCKS,
+    static kernel *const by_one[] = {FOR_SHORT_WORDS(ENTRY, 1)}, *const by_two[] = {
+                                                                     FOR_SHORT_WORDS(ENTRY, 2)};
+    static kernel *const by_four[] = {ENTRY(1, 4) ENTRY(2, 4)};
+#undef ENTRY
     const size_t words = args->taps * args->words;
+    const size_t most_blocks = words <= sizeof by_four / sizeof *by_four ? 4 : 2;
     for (size_t block = 0, blocks; block < args->blocks; block += blocks) {
         const size_t left = args->blocks - block;
-        blocks = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        blocks = left >= most_blocks ? most_blocks : left >= 2 ? 2 : 1;
         kernel *const *kernels = blocks == 4 ? by_four : blocks == 2 ? by_two : by_one;
         kernels[words - 1](args, (const uint64_t *)args->weights + block * words * BLOCK_FILTERS,
                            args->counts + block * BLOCK_FILTERS);
     }
 }
 
-typedef struct xorpop_tile {
-    size_t pixels;
-    void (*sum)(const bc_xorpop_args *args, const uint64_t *source, const uint64_t *weights, int32_t *counts);
-} xorpop_tile;
-
 static void xorpop(const bc_xorpop_args *args) {
-    if (args->taps * args->words - 1 < SHORT_WORDS) {
+    const size_t words = args->taps * args->words;
+    if (words && words <= SHORT_WORDS)
         xorpop_short(args);
-        return;
-    }
-    static const xorpop_tile by_four[] = {{7, xorpop_7x4}, {4, xorpop_4x4}, {2, xorpop_2x4}, {1, xorpop_1x4}};
-    static const xorpop_tile by_one[] = {{7, xorpop_7x1}, {1, xorpop_1x1}};
-    const size_t block_words = args->taps * args->words * BLOCK_FILTERS;
-    for (size_t block = 0, blocks; block < args->blocks; block += blocks) {
-        blocks = args->blocks - block >= 4 ? 4 : 1;
-        const xorpop_tile *tile = blocks == 4 ? by_four : by_one;
-        const uint64_t *weights = (const uint64_t *)args->weights + block * block_words;
-        for (size_t pixel = 0; pixel < args->pixels; pixel += tile->pixels) {
-            while (tile->pixels > args->pixels - pixel) tile++;
-            tile->sum(args, args->source + (ptrdiff_t)pixel * args->source_stride, weights,
-                      args->counts + pixel * args->counts_stride + block * BLOCK_FILTERS);
-        }
-    }
+    else
+        xorpop_long(args);
 }
 
 /* Windows of few words, one pixel after the other without gaps: the words of neighbouring pixels fill a vector, so that no
