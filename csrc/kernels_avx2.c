@@ -40,6 +40,62 @@ static inline __m256i first_lanes(size_t count) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)(count < FLOATS ? count : FLOATS)), lane);
 }
 
+/* ---- Vectors of 16 floats ------------------------------------------------------------------------- */
+
+enum { LANES = 16 };
+
+typedef struct floats {
+    __m256 low, high;
+} floats;
+
+static inline floats load_floats(const float *values) {
+    return (floats){_mm256_loadu_ps(values), _mm256_loadu_ps(values + FLOATS)};
+}
+
+static inline void store_floats(float *values, floats x) {
+    _mm256_storeu_ps(values, x.low);
+    _mm256_storeu_ps(values + FLOATS, x.high);
+}
+
+static inline floats load_first(const float *values, size_t count) {
+    const __m256i low = first_lanes(count), high = first_lanes(count > FLOATS ? count - FLOATS : 0);
+    return (floats){_mm256_maskload_ps(values, low), _mm256_maskload_ps(values + FLOATS, high)};
+}
+
+static inline void store_first(float *values, size_t count, floats x) {
+    const int one = count <= FLOATS;
+    if (!one) _mm256_storeu_ps(values, x.low);
+    _mm256_maskstore_ps(values + (one ? 0 : FLOATS), first_lanes(one ? count : count - FLOATS),
+                        one ? x.low : x.high);
+}
+
+static inline floats spread(float value) { return (floats){_mm256_set1_ps(value), _mm256_set1_ps(value)}; }
+
+static inline floats add(floats x, floats y) {
+    return (floats){_mm256_add_ps(x.low, y.low), _mm256_add_ps(x.high, y.high)};
+}
+
+static inline floats multiply(floats x, floats y) {
+    return (floats){_mm256_mul_ps(x.low, y.low), _mm256_mul_ps(x.high, y.high)};
+}
+
+/* Bit i: x[i] is not below zero; +0, -0 and NaN are not. */
+static inline uint32_t nonnegative_half(__m256 x) {
+    return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_NLT_UQ));
+}
+
+static inline uint64_t nonnegative(floats x) {
+    return nonnegative_half(x.low) | nonnegative_half(x.high) << FLOATS;
+}
+
+/* 1.0, without telling the compiler: it would make a plain addition of a fused multiplication by 1, and on Zen 5 additions
+ * share their pipes with shuffles and comparisons. */
+static inline __m256 opaque_one(void) {
+    __m256 one = _mm256_set1_ps(1.0f);
+    KEEP_ORDER(one);
+    return one;
+}
+
 /* ---- Reading the source --------------------------------------------------------------------------- */
 
 static void widen_f16(const bc_widen_args *args) {
@@ -62,78 +118,65 @@ static void widen_u8(const bc_widen_args *args) {
     for (; i < args->count; i++) args->destination[i] = (float)source[i] / 255.0f;
 }
 
-/* v of up to 8 channels; absent lanes are 0. */
-static inline __m256 load_terms(const float *source, const float *bias, const float *scale, size_t channel,
-                                __m256i lanes) {
-    const __m256 value = _mm256_maskload_ps(source + channel, lanes);
-    if (!bias) return value;
-    const __m256 sum = _mm256_add_ps(value, _mm256_maskload_ps(bias + channel, lanes));
-    return _mm256_and_ps(_mm256_mul_ps(sum, _mm256_maskload_ps(scale + channel, lanes)),
-                         _mm256_castsi256_ps(lanes));
+/* Half of the biases are added by FMA, as additions alone would keep the comparisons' pipes busy. */
+static inline floats with_terms(floats x, floats bias, floats scale) {
+    return multiply(
+        (floats){_mm256_add_ps(x.low, bias.low), _mm256_fmadd_ps(x.high, opaque_one(), bias.high)}, scale);
 }
 
-/* Bit i: v[i] is not below zero; +0, -0 and NaN are not. */
-static inline unsigned nonnegative_half(__m256 v) {
-    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_NLT_UQ));
+/* One vector of bytes, whose 4-byte pieces vpackss leaves in the order 0 2 4 6 1 3 5 7 of 4 lanes each. */
+static inline uint32_t nonnegative_pair(floats x, floats y) {
+    const __m256 zero = _mm256_setzero_ps();
+#define AT_LEAST_0(v) _mm256_castps_si256(_mm256_cmp_ps(v, zero, _CMP_NLT_UQ))
+    const __m256i shorts_x = _mm256_packs_epi32(AT_LEAST_0(x.low), AT_LEAST_0(x.high));
+    const __m256i shorts_y = _mm256_packs_epi32(AT_LEAST_0(y.low), AT_LEAST_0(y.high));
+#undef AT_LEAST_0
+    const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(shorts_x, shorts_y),
+                                                      _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    return (uint32_t)_mm256_movemask_epi8(bytes);
 }
 
-static inline __m256 magnitude(__m256 v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
-
-static inline float add_lanes(__m256 v) {
-    __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
-    return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
+/* GCC 12 would load terms once for each pixel, rather than once for a group. */
+static inline floats in_register(floats x) {
+    KEEP_ORDER(x.low);
+    KEEP_ORDER(x.high);
+    return x;
 }
 
-/* One pixel in general: with terms or without, any number of channels. */
-static inline void pack_pixel(const float *source, const float *bias, const float *scale, size_t channels,
-                              uint64_t *words, float *abs_sum) {
-    __m256 magnitudes = _mm256_setzero_ps();
-    for (size_t c = 0; c < channels; c += 64) {
-        uint64_t word = 0;
-        for (size_t part = 0; part < 64 && c + part < channels; part += FLOATS) {
-            const __m256i lanes = first_lanes(channels - c - part);
-            const __m256 v = load_terms(source, bias, scale, c + part, lanes);
-            word |= (uint64_t)nonnegative_half(v) << part;
-            magnitudes = _mm256_add_ps(magnitudes, magnitude(v));
+static inline floats add_magnitude(floats sum, floats x) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return add(sum, (floats){_mm256_andnot_ps(sign, x.low), _mm256_andnot_ps(sign, x.high)});
+}
+
+static inline void sums_of_lanes(const floats *x, float *sums) {
+    const __m256 pairs = _mm256_hadd_ps(
+        _mm256_hadd_ps(_mm256_add_ps(x[0].low, x[0].high), _mm256_add_ps(x[1].low, x[1].high)),
+        _mm256_hadd_ps(_mm256_add_ps(x[2].low, x[2].high), _mm256_add_ps(x[3].low, x[3].high)));
+    _mm_storeu_ps(sums, _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1)));
+}
+
+static inline void cut_words(const uint64_t *from, size_t count, size_t bits, size_t pieces,
+                             uint64_t *words) {
+    const uint64_t low = bc_low_bits(bits);
+    const __m256i lows = _mm256_set1_epi64x((long long)low), place = _mm256_setr_epi64x(0, 1, 2, 3);
+    const __m256i shift = _mm256_mul_epu32(place, _mm256_set1_epi64x((long long)bits));
+    for (size_t i = 0; i < count; i++, words += pieces) {
+        if (pieces == 2) {
+            words[0] = from[i] & low;
+            words[1] = from[i] >> bits & low;
+            continue;
         }
-        words[c / 64] = word & bc_low_bits(channels - c);
-    }
-    if (abs_sum) *abs_sum += add_lanes(magnitudes);
-}
-
-static void pack_f32(const bc_pack_args *args) {
-    const size_t whole = args->bias || args->abs_sum ? 0 : args->channels / 64 * 64;
-    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
-        const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
-        uint64_t *words = args->words + (ptrdiff_t)pixel * args->words_stride;
-        for (size_t c = 0; c < whole; c += 64) {
-            uint64_t word = 0;
-            UNROLL
-            for (int part = 0; part < 64; part += FLOATS)
-                word |= (uint64_t)nonnegative_half(_mm256_loadu_ps(source + c + part)) << part;
-            words[c / 64] = word;
+        for (size_t k = 0; k < pieces; k += 4) {
+            const __m256i word = _mm256_set1_epi64x((long long)(from[i] >> k * bits));
+            _mm256_storeu_si256((__m256i *)(words + k),
+                                _mm256_and_si256(_mm256_srlv_epi64(word, shift), lows));
         }
-        if (whole < args->channels)
-            pack_pixel(source + whole, args->bias, args->scale, args->channels - whole, words + whole / 64,
-                       args->abs_sum ? args->abs_sum + pixel : NULL);
     }
 }
 
-static void terms_f32(const bc_terms_args *args) {
-    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
-        const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
-        float *destination = args->destination + (ptrdiff_t)pixel * args->destination_stride;
-        __m256 magnitudes = _mm256_setzero_ps();
-        for (size_t c = 0; c < args->channels; c += FLOATS) {
-            const __m256i lanes = first_lanes(args->channels - c);
-            const __m256 v = load_terms(source, args->bias, args->scale, c, lanes);
-            _mm256_maskstore_ps(destination + c, lanes, v);
-            magnitudes = _mm256_add_ps(magnitudes, magnitude(v));
-        }
-        if (args->abs_sum) args->abs_sum[pixel] += add_lanes(magnitudes);
-    }
-}
+#define PACK_WORDS 0
+#define PACK_GROUP 2
+#include "pack_template.h"
 
 /* ---- XNOR: half counts (half_counts.h) of 32 filters to a vector of bytes, two pixels at once --------------------- */
 
@@ -533,38 +576,13 @@ static void signsum(const bc_signsum_args *args) {
 
 /* ---- Epilogue ------------------------------------------------------------------------------------- */
 
-enum { LANES = 16 };
-
-typedef struct floats {
-    __m256 low, high;
-} floats;
-
 typedef struct ints {
     __m256i low, high;
 } ints;
 
-static inline floats load_floats(const float *values) {
-    return (floats){_mm256_loadu_ps(values), _mm256_loadu_ps(values + FLOATS)};
-}
-
-static inline void store_floats(float *values, floats x) {
-    _mm256_storeu_ps(values, x.low);
-    _mm256_storeu_ps(values + FLOATS, x.high);
-}
-
 static inline ints load_ints(const int32_t *values) {
     return (ints){_mm256_loadu_si256((const __m256i *)values),
                   _mm256_loadu_si256((const __m256i *)(values + FLOATS))};
-}
-
-static inline floats spread(float value) { return (floats){_mm256_set1_ps(value), _mm256_set1_ps(value)}; }
-
-static inline floats add(floats x, floats y) {
-    return (floats){_mm256_add_ps(x.low, y.low), _mm256_add_ps(x.high, y.high)};
-}
-
-static inline floats multiply(floats x, floats y) {
-    return (floats){_mm256_mul_ps(x.low, y.low), _mm256_mul_ps(x.high, y.high)};
 }
 
 static inline ints plus(ints x, int32_t y) {
@@ -609,10 +627,6 @@ static inline uint64_t at_least(ints x, ints flip, ints threshold) {
 static inline void narrow(floats x, uint16_t *halves) {
     _mm_storeu_si128((__m128i *)halves, _mm256_cvtps_ph(x.low, _MM_FROUND_TO_NEAREST_INT));
     _mm_storeu_si128((__m128i *)(halves + FLOATS), _mm256_cvtps_ph(x.high, _MM_FROUND_TO_NEAREST_INT));
-}
-
-static inline uint64_t nonnegative(floats x) {
-    return nonnegative_half(x.low) | (uint64_t)nonnegative_half(x.high) << FLOATS;
 }
 
 #include "epilogue_template.h"

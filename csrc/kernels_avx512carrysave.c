@@ -27,10 +27,12 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "bits.h"
+
 enum { BLOCK_FILTERS = 8, TERNARY_XOR = 0x96, TERNARY_CARRY = 0xd4 };
 
 /* Without this, GCC 12 unrolls too late to keep the arrays of a tile in registers. */
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL BC_UNROLL
 
 /* ---- Weights: blocks as in the portable layout, but of the words of a window, counted through its taps, every second is
  * XORed with the one before ----------------------------------------------------------------------------------------- */

@@ -20,7 +20,17 @@
 
 enum { FLOATS = 4 /* in a vector */ };
 
-/* ---- Reading the source --------------------------------------------------------------------------- */
+/* ---- Vectors of 16 floats ------------------------------------------------------------------------- */
+
+enum { LANES = 16, PARTS = LANES / FLOATS };
+
+typedef struct floats {
+    float32x4_t part[PARTS];
+} floats;
+
+#define FOR_PARTS \
+    UNROLL        \
+    for (int i = 0; i < PARTS; i++)
 
 /* Up to 4 floats; absent lanes are 0. */
 static inline float32x4_t load_some(const float *source, size_t count) {
@@ -39,6 +49,66 @@ static inline void store_some(float *destination, size_t count, float32x4_t valu
     vst1q_f32(lanes, value);
     for (size_t i = 0; i < count; i++) destination[i] = lanes[i];
 }
+
+static inline floats load_floats(const float *values) {
+    floats x;
+    FOR_PARTS x.part[i] = vld1q_f32(values + (size_t)i * FLOATS);
+    return x;
+}
+
+static inline void store_floats(float *values, floats x) {
+    FOR_PARTS vst1q_f32(values + (size_t)i * FLOATS, x.part[i]);
+}
+
+static inline floats load_first(const float *values, size_t count) {
+    float lanes[LANES] = {0};
+    memcpy(lanes, values, count * sizeof *lanes);
+    return load_floats(lanes);
+}
+
+static inline void store_first(float *values, size_t count, floats x) {
+    float lanes[LANES];
+    store_floats(lanes, x);
+    memcpy(values, lanes, count * sizeof *lanes);
+}
+
+static inline floats spread(float value) {
+    floats x;
+    FOR_PARTS x.part[i] = vdupq_n_f32(value);
+    return x;
+}
+
+static inline floats add(floats x, floats y) {
+    FOR_PARTS x.part[i] = vaddq_f32(x.part[i], y.part[i]);
+    return x;
+}
+
+static inline floats multiply(floats x, floats y) {
+    FOR_PARTS x.part[i] = vmulq_f32(x.part[i], y.part[i]);
+    return x;
+}
+
+/* Byte i of 16: bit i % 8 where lane i, of 4 vectors of 4, is not set. */
+static inline uint8x16_t clear_bits(const uint32x4_t set[4]) {
+    const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201)));
+    const uint16x8_t low = vuzp1q_u16(vreinterpretq_u16_u32(set[0]), vreinterpretq_u16_u32(set[1]));
+    const uint16x8_t high = vuzp1q_u16(vreinterpretq_u16_u32(set[2]), vreinterpretq_u16_u32(set[3]));
+    return vbicq_u8(bit, vuzp1q_u8(vreinterpretq_u8_u16(low), vreinterpretq_u8_u16(high)));
+}
+
+/* The same where a lane is not below zero; +0, -0 and NaN are not. */
+static inline uint8x16_t nonnegative_bits(const float32x4_t v[4]) {
+    const uint32x4_t below[4] = {vcltzq_f32(v[0]), vcltzq_f32(v[1]), vcltzq_f32(v[2]), vcltzq_f32(v[3])};
+    return clear_bits(below);
+}
+
+static inline uint64_t gather_bits(uint8x16_t bits) {
+    return vaddv_u8(vget_low_u8(bits)) | (uint64_t)vaddv_u8(vget_high_u8(bits)) << 8;
+}
+
+static inline uint64_t nonnegative(floats x) { return gather_bits(nonnegative_bits(x.part)); }
+
+/* ---- Reading the source --------------------------------------------------------------------------- */
 
 static inline float32x4_t widen_halves(uint16x4_t halves) {
     return vcvt_f32_f16(vreinterpret_f16_u16(halves));
@@ -67,82 +137,39 @@ static void widen_u8(const bc_widen_args *args) {
     for (; i < args->count; i++) args->destination[i] = (float)source[i] / 255.0f;
 }
 
-/* v of up to 4 channels; absent lanes are 0. */
-static inline float32x4_t load_terms(const float *source, const float *bias, const float *scale,
-                                     size_t channel, size_t count) {
-    const float32x4_t value = load_some(source + channel, count);
-    if (!bias) return value;
-    return vmulq_f32(vaddq_f32(value, load_some(bias + channel, count)), load_some(scale + channel, count));
+static inline floats with_terms(floats x, floats bias, floats scale) { return multiply(add(x, bias), scale); }
+static inline floats in_register(floats x) { return x; }
+
+static inline uint32_t nonnegative_pair(floats x, floats y) {
+    const uint8x16_t eighths = vpaddq_u8(nonnegative_bits(x.part), nonnegative_bits(y.part));
+    const uint8x16_t quarters = vpaddq_u8(eighths, eighths);
+    return vgetq_lane_u32(vreinterpretq_u32_u8(vpaddq_u8(quarters, quarters)), 0);
 }
 
-/* Byte i of 16: bit i % 8 where lane i, of 4 vectors of 4, is not set. */
-static inline uint8x16_t clear_bits(const uint32x4_t set[4]) {
-    const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201)));
-    const uint16x8_t low = vuzp1q_u16(vreinterpretq_u16_u32(set[0]), vreinterpretq_u16_u32(set[1]));
-    const uint16x8_t high = vuzp1q_u16(vreinterpretq_u16_u32(set[2]), vreinterpretq_u16_u32(set[3]));
-    return vbicq_u8(bit, vuzp1q_u8(vreinterpretq_u8_u16(low), vreinterpretq_u8_u16(high)));
+static inline floats add_magnitude(floats sum, floats x) {
+    FOR_PARTS sum.part[i] = vaddq_f32(sum.part[i], vabsq_f32(x.part[i]));
+    return sum;
 }
 
-/* The same where a lane is not below zero; +0, -0 and NaN are not. */
-static inline uint8x16_t nonnegative_bits(const float32x4_t v[4]) {
-    const uint32x4_t below[4] = {vcltzq_f32(v[0]), vcltzq_f32(v[1]), vcltzq_f32(v[2]), vcltzq_f32(v[3])};
-    return clear_bits(below);
+static inline float32x4_t add_parts(const floats *x) {
+    return vaddq_f32(vaddq_f32(x->part[0], x->part[1]), vaddq_f32(x->part[2], x->part[3]));
 }
 
-static inline uint64_t nonnegative_word(const float32x4_t v[16]) {
-    const uint8x16_t low = vpaddq_u8(nonnegative_bits(v), nonnegative_bits(v + 4));
-    const uint8x16_t high = vpaddq_u8(nonnegative_bits(v + 8), nonnegative_bits(v + 12));
-    const uint8x16_t sums = vpaddq_u8(low, high);
-    return vgetq_lane_u64(vreinterpretq_u64_u8(vpaddq_u8(sums, sums)), 0);
+static inline void sums_of_lanes(const floats *x, float *sums) {
+    vst1q_f32(sums, vpaddq_f32(vpaddq_f32(add_parts(x), add_parts(x + 1)),
+                               vpaddq_f32(add_parts(x + 2), add_parts(x + 3))));
 }
 
-/* One pixel in general: with terms or without, any number of channels. */
-static inline void pack_pixel(const float *source, const float *bias, const float *scale, size_t channels,
-                              uint64_t *words, float *abs_sum) {
-    float32x4_t magnitudes = vdupq_n_f32(0.0f);
-    for (size_t c = 0; c < channels; c += 64) {
-        float32x4_t v[16];
-        for (size_t i = 0; i < 16; i++) {
-            const size_t at = c + i * FLOATS;
-            v[i] = at < channels ? load_terms(source, bias, scale, at, channels - at) : vdupq_n_f32(0.0f);
-            magnitudes = vaddq_f32(magnitudes, vabsq_f32(v[i]));
-        }
-        words[c / 64] = nonnegative_word(v) & bc_low_bits(channels - c);
-    }
-    if (abs_sum) *abs_sum += vaddvq_f32(magnitudes);
+static inline void cut_words(const uint64_t *from, size_t count, size_t bits, size_t pieces,
+                             uint64_t *words) {
+    const uint64_t low = bc_low_bits(bits);
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < pieces; k++) *words++ = from[i] >> k * bits & low;
 }
 
-static void pack_f32(const bc_pack_args *args) {
-    const size_t whole = args->bias || args->abs_sum ? 0 : args->channels / 64 * 64;
-    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
-        const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
-        uint64_t *words = args->words + (ptrdiff_t)pixel * args->words_stride;
-        for (size_t c = 0; c < whole; c += 64) {
-            float32x4_t v[16];
-            UNROLL
-            for (int i = 0; i < 16; i++) v[i] = vld1q_f32(source + c + (size_t)i * FLOATS);
-            words[c / 64] = nonnegative_word(v);
-        }
-        if (whole < args->channels)
-            pack_pixel(source + whole, args->bias, args->scale, args->channels - whole, words + whole / 64,
-                       args->abs_sum ? args->abs_sum + pixel : NULL);
-    }
-}
-
-static void terms_f32(const bc_terms_args *args) {
-    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
-        const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
-        float *destination = args->destination + (ptrdiff_t)pixel * args->destination_stride;
-        float32x4_t magnitudes = vdupq_n_f32(0.0f);
-        for (size_t c = 0; c < args->channels; c += FLOATS) {
-            const size_t count = args->channels - c;
-            const float32x4_t v = load_terms(source, args->bias, args->scale, c, count);
-            store_some(destination + c, count, v);
-            magnitudes = vaddq_f32(magnitudes, vabsq_f32(v));
-        }
-        if (args->abs_sum) args->abs_sum[pixel] += vaddvq_f32(magnitudes);
-    }
-}
+#define PACK_WORDS 0
+#define PACK_GROUP 1
+#include "pack_template.h"
 
 /* ---- XNOR: the portable blocks of 8 filters in 4 vectors, one word of a pixel broadcast against each ----
  */
@@ -359,49 +386,13 @@ static void window_sum(const bc_window_sum_args *args) {
 
 /* ---- Epilogue ------------------------------------------------------------------------------------- */
 
-enum { LANES = 16, PARTS = LANES / FLOATS };
-
-typedef struct floats {
-    float32x4_t part[PARTS];
-} floats;
-
 typedef struct ints {
     int32x4_t part[PARTS];
 } ints;
 
-#define FOR_PARTS \
-    UNROLL        \
-    for (int i = 0; i < PARTS; i++)
-
-static inline floats load_floats(const float *values) {
-    floats x;
-    FOR_PARTS x.part[i] = vld1q_f32(values + (size_t)i * FLOATS);
-    return x;
-}
-
-static inline void store_floats(float *values, floats x) {
-    FOR_PARTS vst1q_f32(values + (size_t)i * FLOATS, x.part[i]);
-}
-
 static inline ints load_ints(const int32_t *values) {
     ints x;
     FOR_PARTS x.part[i] = vld1q_s32(values + (size_t)i * FLOATS);
-    return x;
-}
-
-static inline floats spread(float value) {
-    floats x;
-    FOR_PARTS x.part[i] = vdupq_n_f32(value);
-    return x;
-}
-
-static inline floats add(floats x, floats y) {
-    FOR_PARTS x.part[i] = vaddq_f32(x.part[i], y.part[i]);
-    return x;
-}
-
-static inline floats multiply(floats x, floats y) {
-    FOR_PARTS x.part[i] = vmulq_f32(x.part[i], y.part[i]);
     return x;
 }
 
@@ -430,12 +421,6 @@ static inline floats to_floats(ints sum) {
 static inline void narrow(floats x, uint16_t *halves) {
     FOR_PARTS vst1_u16(halves + (size_t)i * FLOATS, vreinterpret_u16_f16(vcvt_f16_f32(x.part[i])));
 }
-
-static inline uint64_t gather_bits(uint8x16_t bits) {
-    return vaddv_u8(vget_low_u8(bits)) | (uint64_t)vaddv_u8(vget_high_u8(bits)) << 8;
-}
-
-static inline uint64_t nonnegative(floats x) { return gather_bits(nonnegative_bits(x.part)); }
 
 static inline uint64_t at_least(ints x, ints flip, ints threshold) {
     uint32x4_t below[4];

@@ -132,7 +132,8 @@ static void pack_case(const subject *isa, size_t pixels, size_t channels, size_t
     case_begin("pixels %zu, channels %zu, variant %zu, stride kind %zu", pixels, channels, variant,
                stride_kind);
     const source_case source = make_source(pixels, channels, variant, stride_kind);
-    const size_t words = divide_up(channels, 64), words_stride = words + variant % 3;
+    const size_t words = divide_up(channels, 64);
+    const size_t words_stride = words + (variant + stride_kind / STRIDE_KINDS) % 3;
     const size_t total = pixels ? (pixels - 1) * words_stride + words : 0;
 
     uint64_t *expected = memory_input(total * sizeof *expected);
@@ -163,7 +164,7 @@ static void terms_case(const subject *isa, size_t pixels, size_t channels, size_
     case_begin("pixels %zu, channels %zu, variant %zu, stride kind %zu", pixels, channels, variant,
                stride_kind);
     const source_case source = make_source(pixels, channels, variant, stride_kind);
-    const size_t row = channels + variant % 3;
+    const size_t row = channels + (variant + stride_kind / STRIDE_KINDS) % 3;
     const size_t total = pixels ? (pixels - 1) * row + channels : 0;
 
     float *expected = memory_input(total * sizeof *expected);
@@ -188,7 +189,30 @@ static void terms_case(const subject *isa, size_t pixels, size_t channels, size_
 /* 4 (terms, abs_sum) times the kinds of numbers. */
 enum { SOURCE_VARIANTS = 4 * FLOAT_PATTERNS };
 
-static void source_cases(const subject *isa, void (*one)(const subject *, size_t, size_t, size_t, size_t)) {
+typedef void source_test(const subject *isa, size_t pixels, size_t channels, size_t variant,
+                         size_t stride_kind);
+
+/* Where vectors, halves of words and blocks of words end, and pixels of which several lie in a word. */
+static void widths_of_source(const subject *isa, source_test *one) {
+    static const size_t channels[] = {4,  5,  6,  7,  8,  9,  10, 12,  15,  16,  17,  20,  21,  24,  30,
+                                      47, 48, 49, 80, 95, 96, 97, 100, 191, 192, 193, 240, 320, 384, 448};
+    static const size_t many[] = {63, 64, 65, 130, 519, 1030};
+    size_t stride_kind = 0;
+    for (size_t i = 0; i < sizeof channels / sizeof *channels; i++)
+        for (size_t variant = 0; variant < SOURCE_VARIANTS; variant++) {
+            one(isa, 1 + random_below(9), channels[i], variant, stride_kind++);
+            one(isa, 10 + random_below(30), channels[i], variant, stride_kind++);
+        }
+    /* Side by side, read and written. */
+    for (size_t width = 1; width <= 65; width++)
+        for (size_t i = 0; i < sizeof many / sizeof *many; i++)
+            for (size_t kinds = 0; kinds < 4; kinds++) {
+                const size_t variant = kinds + 4 * random_below(FLOAT_PATTERNS);
+                one(isa, many[i], width, variant, (3 - variant % 3) * STRIDE_KINDS);
+            }
+}
+
+static void source_cases(const subject *isa, source_test *one) {
     size_t stride_kind = 0;
     for (const size_t *channels = channel_sizes; *channels; channels++) {
         for (size_t variant = 0; variant < SOURCE_VARIANTS; variant++)
@@ -197,9 +221,46 @@ static void source_cases(const subject *isa, void (*one)(const subject *, size_t
             one(isa, *pixels, *channels, random_below(SOURCE_VARIANTS), stride_kind++);
     }
     one(isa, 3, 0, 2, 0); /* no channels: abs_sum stays */
+    widths_of_source(isa, one);
 }
 
-void test_pack_f32(const subject *isa) { source_cases(isa, pack_case); }
+/* Every combination of what is near zero, near infinity or neither: each rounding counts, and so does the sign of what is
+ * too small to be told from zero. */
+static void special_terms_case(const subject *isa, size_t pixels) {
+    static const float special[] = {0.0f,     -0.0f,     0x1p-149f, -0x1p-149f, 0x1p-126f, 0x1.fffffep-2f,
+                                    -0.5f,    0x1p-24f,  1.0f,      -1.0f,      -1e30f,    0x1.fffffep127f,
+                                    INFINITY, -INFINITY, NAN,       -NAN};
+    enum { SPECIAL = sizeof special / sizeof *special, CHANNELS = SPECIAL * SPECIAL, WORDS = CHANNELS / 64 };
+    case_begin("special terms, %zu pixels", pixels);
+    float *bias = memory_input(CHANNELS * sizeof *bias), *scale = memory_input(CHANNELS * sizeof *scale);
+    for (size_t c = 0; c < CHANNELS; c++) {
+        bias[c] = special[c / SPECIAL];
+        scale[c] = special[c % SPECIAL];
+    }
+    float *source = memory_input(pixels * CHANNELS * sizeof *source);
+    for (size_t i = 0; i < pixels * CHANNELS; i++) source[i] = special[i / CHANNELS % SPECIAL];
+    uint64_t *expected = memory_input(pixels * WORDS * sizeof *expected);
+    memset(expected, 0, pixels * WORDS * sizeof *expected);
+    const source_case made = {pixels, CHANNELS, CHANNELS, source, bias, scale, NULL, NULL};
+    for (size_t i = 0; i < pixels * CHANNELS; i++)
+        if (!(value_of(&made, i / CHANNELS, i % CHANNELS) < 0.0f)) expected[i / 64] |= UINT64_C(1) << i % 64;
+    uint64_t *actual = memory_output(pixels * WORDS * sizeof *actual);
+    isa->kernels->pack_f32(&(bc_pack_args){.source = source,
+                                           .source_stride = CHANNELS,
+                                           .pixels = pixels,
+                                           .channels = CHANNELS,
+                                           .bias = bias,
+                                           .scale = scale,
+                                           .words = actual,
+                                           .words_stride = WORDS});
+    expect_u64("words", actual, expected, pixels * WORDS);
+    case_end();
+}
+
+void test_pack_f32(const subject *isa) {
+    source_cases(isa, pack_case);
+    for (size_t pixels = 1; pixels <= 33; pixels += 16) special_terms_case(isa, pixels);
+}
 void test_terms_f32(const subject *isa) { source_cases(isa, terms_case); }
 
 enum { BENCH_PIXELS = 56, BENCH_CHANNELS = 256 };
