@@ -251,7 +251,7 @@ static void choose_tiles(bc_plan *plan) {
     plan->group_chunks = bc_divide_up(layer->group_blocks, plan->chunk_blocks);
 
     const size_t most = TILE_PIXELS * (filters / layer->block_filters / plan->chunk_blocks);
-    plan->tile_width = plan->out_width <= most ? plan->out_width : TILE_PIXELS;
+    plan->tile_width = plan->out_width <= most ? plan->out_width : even_part(plan->out_width, TILE_PIXELS);
     plan->tile_height = plan->tile_images = 1;
     if (plan->tile_width == plan->out_width)
         plan->tile_height = even_part(plan->out_height, most / plan->tile_width);
@@ -482,21 +482,27 @@ void bc_plan_destroy(bc_plan *plan) {
     free(plan);
 }
 
+/* Where part `index` of `parts` begins: they differ by 1 at most, so that threads get as much to do, each of them. */
+static size_t part_begin(size_t total, size_t parts, size_t index) {
+    return (size_t)((uint64_t)total * index / parts); /* sizes are below 2^31 */
+}
+
 bc_tile bc_plan_tile(const bc_plan *plan, size_t index) {
     const size_t x = index % plan->tiles_x, rest = index / plan->tiles_x;
     const size_t y = rest % plan->tiles_y, image = rest / plan->tiles_y;
-    bc_tile tile = {
-        .image = image * plan->tile_images, .y = y * plan->tile_height, .x = x * plan->tile_width};
-    tile.images = bc_min(plan->tile_images, plan->config.images - tile.image);
-    tile.height = bc_min(plan->tile_height, plan->out_height - tile.y);
-    tile.width = bc_min(plan->tile_width, plan->out_width - tile.x);
+    bc_tile tile = {.image = part_begin(plan->config.images, plan->tiles_images, image),
+                    .y = part_begin(plan->out_height, plan->tiles_y, y),
+                    .x = part_begin(plan->out_width, plan->tiles_x, x)};
+    tile.images = part_begin(plan->config.images, plan->tiles_images, image + 1) - tile.image;
+    tile.height = part_begin(plan->out_height, plan->tiles_y, y + 1) - tile.y;
+    tile.width = part_begin(plan->out_width, plan->tiles_x, x + 1) - tile.x;
     return tile;
 }
 
 bc_tile bc_plan_window(const bc_plan *plan, size_t index, size_t count) {
     bc_tile window = bc_plan_tile(plan, index);
     if (plan->tiles_x > 1) return window;
-    const size_t rows = plan->tile_height * bc_min(count, plan->window_tiles);
-    window.height = bc_min(rows, plan->out_height - window.y);
+    const size_t end = bc_min(index % plan->tiles_y + bc_min(count, plan->window_tiles), plan->tiles_y);
+    window.height = part_begin(plan->out_height, plan->tiles_y, end) - window.y;
     return window;
 }
