@@ -105,12 +105,12 @@ typedef enum finish_kind {
     FINISH_XNOR,      /* from counts: count_shift 1, sum_shift 0, no pixel_base */
     FINISH_COUNTS,    /* from counts in general */
     FINISH_SUMS,      /* from float sums */
-    FINISH_THRESHOLD, /* from counts to bits without floats */
+    FINISH_THRESHOLD, /* from counts to bits without sums */
 } finish_kind;
 
 /* Up to LANES channels of every pixel. Arguments are copied to locals, for all that the compiler knows stores may change
  * them. */
-BC_FORCE_INLINE void finish_channels(const bc_epilogue_args *args, size_t channel, size_t count,
+BC_FORCE_INLINE void finish_channels(const bc_epilogue_args *args, size_t channel, size_t channels,
                                      bc_format format, int sloped_neuron, finish_kind kind) {
     const channel_terms terms = load_terms_of(args, channel);
     const bc_epilogue_args copy = *args;
@@ -128,13 +128,15 @@ BC_FORCE_INLINE void finish_channels(const bc_epilogue_args *args, size_t channe
         const ptrdiff_t at = (ptrdiff_t)pixel * stride;
         ints sum = terms.base;
         floats y;
+        if (kind == FINISH_THRESHOLD) {
+            ints count = load_ints(counts + pixel * row_stride);
+            if (pixel_base) count = plus(count, -pixel_base[pixel * base_stride]);
+            store_bits(&copy, at_least(count, terms.flip, terms.threshold), at, channel, channels);
+            continue;
+        }
         if (kind != FINISH_SUMS) {
             if (kind != FINISH_XNOR && pixel_base) sum = plus(sum, pixel_base[pixel * base_stride]);
             sum = sums_of(sum, load_ints(counts + pixel * row_stride), count_shift, sum_shift);
-        }
-        if (kind == FINISH_THRESHOLD) {
-            store_bits(&copy, at_least(sum, terms.flip, terms.threshold), at, channel, count);
-            continue;
         }
         y = kind == FINISH_SUMS ? load_floats(sums + pixel * row_stride) : to_floats(sum);
         y = multiply(y, terms.scale);
@@ -149,7 +151,7 @@ BC_FORCE_INLINE void finish_channels(const bc_epilogue_args *args, size_t channe
             y = load_floats(values);
         }
         if (packs_terms) y = multiply(add(y, terms.pack_bias), terms.pack_scale);
-        store_lanes(&copy, format, y, at, channel, count);
+        store_lanes(&copy, format, y, at, channel, channels);
     }
 }
 

@@ -384,7 +384,7 @@ static bc_status lay_out_workspace(bc_plan *plan) {
         !add_part(&bytes, &layout->pixel_base, layer->type == BC_AND ? tile_pixels * layer->groups : 0,
                   sizeof(int32_t)) ||
         !add_part(&bytes, &layout->beta, tile_pixels, sizeof(float)) ||
-        !add_part(&bytes, &layout->channel_base, BC_EPILOGUE_CHANNELS + BC_SLACK, sizeof(int32_t)) ||
+        !add_part(&bytes, &layout->corrected, BC_EPILOGUE_CHANNELS + BC_SLACK, sizeof(int32_t)) ||
         !add_part(&bytes, &layout->staging, plan->staging_floats, sizeof(float)) ||
         !add_part(&bytes, &layout->slot_rows, slot_rows, sizeof(uint64_t)) ||
         !add_part(&bytes, &layout->window_row, window_row, sizeof(float)) ||

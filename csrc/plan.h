@@ -23,8 +23,7 @@ typedef struct bc_steps {
  * has its own scratch. */
 typedef struct bc_workspace_layout {
     size_t abs_plane, shared_bytes;
-    size_t sums, pixel_base, beta, channel_base, staging, slot_rows, window_row, window, abs_window,
-        slice_bytes;
+    size_t sums, pixel_base, beta, corrected, staging, slot_rows, window_row, window, abs_window, slice_bytes;
 } bc_workspace_layout;
 
 struct bc_plan {

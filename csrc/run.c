@@ -19,7 +19,7 @@ typedef struct run {
 
 typedef struct slice_scratch {
     void *sums; /* int32 counts or float sums, [tile pixels][chunk filters] */
-    int32_t *pixel_base, *channel_base;
+    int32_t *pixel_base, *corrected;
     uint64_t *slot_rows;
     float *beta, *staging, *window_row, *window, *abs_window;
 } slice_scratch;
@@ -37,7 +37,7 @@ static slice_scratch scratch_of(const run *run, size_t slice) {
     return (slice_scratch){
         .sums = base + layout->sums,
         .pixel_base = (int32_t *)(base + layout->pixel_base),
-        .channel_base = (int32_t *)(base + layout->channel_base),
+        .corrected = (int32_t *)(base + layout->corrected),
         .beta = (float *)(base + layout->beta),
         .staging = (float *)(base + layout->staging),
         .slot_rows = (uint64_t *)(base + layout->slot_rows),
@@ -287,8 +287,8 @@ static bc_epilogue_args epilogue_args(const bc_plan *plan, const segment *segmen
         .pack_bias = config->pack_bias ? config->pack_bias + segment->channel : NULL,
         .pack_scale = config->pack_bias ? config->pack_scale + segment->channel : NULL,
     };
-    if (plan->thresholds.threshold) {
-        args.bit_threshold = plan->thresholds.threshold + segment->first_filter;
+    if (plan->thresholds.count_threshold) {
+        args.bit_threshold = plan->thresholds.count_threshold + segment->first_filter;
         args.bit_flip = plan->thresholds.flip + segment->first_filter;
     }
     if (layer->a_terms) args.neuron.a_terms = layer->a_terms + segment->first_filter;
@@ -331,10 +331,8 @@ static int whole_window(const bc_layer *layer, bc_tap_range rows, bc_tap_range c
 
 /* channel_base for pixels whose window has taps off the source that EXCLUDE leaves out. Those read zeros, so each
  * counted its weight bits; taking these out again leaves the sum over the other taps. */
-static const int32_t *corrected_base(const bc_plan *plan, bc_tap_range rows, bc_tap_range columns,
-                                     const segment *segment, int32_t *base) {
-    const bc_layer *layer = plan->layer;
-    if (whole_window(layer, rows, columns)) return plan->full_base;
+static void correct_base(const bc_layer *layer, bc_tap_range rows, bc_tap_range columns,
+                         const segment *segment, int32_t *base) {
     const size_t filter = segment->first_filter;
     const int32_t *all = bc_layer_weight_bits(layer, layer->kernel_height, layer->kernel_width) + filter;
     const int32_t *bottom_right = bc_layer_weight_bits(layer, rows.end, columns.end) + filter;
@@ -347,7 +345,23 @@ static const int32_t *corrected_base(const bc_plan *plan, bc_tap_range rows, bc_
         const int32_t inside = bottom_right[c] - bottom_left[c] - top_right[c] + top_left[c];
         base[c] = bits + 2 * (all[c] - inside);
     }
-    return base;
+}
+
+/* Makes `args` those of pixels with that window; `corrected` has room for what must differ. */
+static void finish_window(const bc_plan *plan, bc_tap_range rows, bc_tap_range columns,
+                          const segment *segment, int32_t *corrected, bc_epilogue_args *args) {
+    const bc_thresholds *thresholds = &plan->thresholds;
+    const size_t filter = segment->first_filter;
+    const int whole = whole_window(plan->layer, rows, columns);
+    if (!whole) correct_base(plan->layer, rows, columns, segment, corrected);
+    if (!thresholds->count_threshold) {
+        args->channel_base = whole ? plan->full_base : corrected;
+        return;
+    }
+    args->bit_threshold = whole ? thresholds->count_threshold + filter : corrected;
+    for (size_t c = 0; !whole && c < segment->channels; c++)
+        corrected[c] = bc_count_threshold(plan->layer, corrected[c], thresholds->turn[filter + c],
+                                          thresholds->flip[filter + c]);
 }
 
 static size_t equal_ranges(const bc_tap_range *ranges, size_t count) {
@@ -400,8 +414,8 @@ static void finish_segment(const run *run, const bc_tile *tile, const chunk *chu
             for (size_t x = 0, equal; x < width; x += equal) {
                 const bc_tap_range *columns_here = plan->columns.valid + tile->x + x;
                 equal = equal_ranges(columns_here, width - x);
-                args.channel_base = corrected_base(plan, plan->rows.valid[tile->y + y], *columns_here,
-                                                   segment, scratch->channel_base);
+                finish_window(plan, plan->rows.valid[tile->y + y], *columns_here, segment, scratch->corrected,
+                              &args);
                 finish_pixels(run, &first_args, &args, (image * tile->height + y) * tile->width + x, equal,
                               first + image * image_elements + y * (size_t)row_stride + x * (size_t)stride,
                               stride);

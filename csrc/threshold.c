@@ -54,30 +54,35 @@ static int32_t first_with_last_bit(int32_t low, int32_t high, const filter_terms
     return high;
 }
 
-static void set_threshold(const filter_terms *terms, int32_t most, int32_t *threshold, int32_t *flip) {
+/* Bits that never turn do so past the largest sum, or before the least. */
+static void find_turn(const filter_terms *terms, int32_t most, int32_t *turn, int32_t *flip) {
     const int first_bit = bit_of(-most, terms), last_bit = bit_of(most, terms);
-    if (first_bit == last_bit) {
-        *threshold = last_bit ? INT32_MIN : INT32_MAX;
-        return;
-    }
-    const int32_t turn = first_with_last_bit(-most, most, terms);
-    /* Flipped, S < turn is ~S >= -turn. */
-    *flip = last_bit ? 0 : -1;
-    *threshold = last_bit ? turn : -turn;
+    *flip = last_bit ? -1 : 0;
+    *turn = first_bit == last_bit ? -most - 1 : first_with_last_bit(-most, most, terms);
+}
+
+int32_t bc_count_threshold(const bc_layer *layer, int32_t channel_base, int32_t turn, int32_t flip) {
+    /* S >= turn where count <= limit, that is ~count >= ~limit; and the other bit where count > limit. */
+    const int64_t above = (int64_t)channel_base - (layer->type == BC_AND ? 2 * (int64_t)turn : turn);
+    int64_t limit = layer->type == BC_AND ? above : above >> 1;
+    if (limit > INT32_MAX - 1) limit = INT32_MAX - 1;
+    return (int32_t)(flip ? ~limit : limit + 1);
 }
 
 bc_status bc_thresholds_create(const bc_layer *layer, const float *pack_bias, const float *pack_scale,
                                bc_thresholds *thresholds) {
     const size_t filters = layer->groups * layer->group_filters;
-    thresholds->threshold = calloc(filters + BC_SLACK, sizeof *thresholds->threshold);
+    thresholds->turn = calloc(filters + BC_SLACK, sizeof *thresholds->turn);
     thresholds->flip = calloc(filters + BC_SLACK, sizeof *thresholds->flip);
-    if (!thresholds->threshold || !thresholds->flip) {
+    thresholds->count_threshold = calloc(filters + BC_SLACK, sizeof *thresholds->count_threshold);
+    if (!thresholds->turn || !thresholds->flip || !thresholds->count_threshold) {
         bc_thresholds_free(thresholds);
         return BC_OUT_OF_MEMORY;
     }
 
     const size_t channels = layer->output_channels / (layer->subpixel_factor * layer->subpixel_factor);
     const int32_t most = (int32_t)(layer->kernel_height * layer->kernel_width * layer->group_inputs);
+    const int32_t *all_bits = bc_layer_weight_bits(layer, layer->kernel_height, layer->kernel_width);
     for (size_t output = 0; output < layer->output_channels; output++) {
         const size_t filter = bc_layer_filter(layer, output);
         const filter_terms terms = {
@@ -92,13 +97,17 @@ bc_status bc_thresholds_create(const bc_layer *layer, const float *pack_bias, co
             bc_thresholds_free(thresholds); /* infinity times 0 is neither above nor below */
             return BC_OK;
         }
-        set_threshold(&terms, most, &thresholds->threshold[filter], &thresholds->flip[filter]);
+        int32_t *turn = &thresholds->turn[filter], *flip = &thresholds->flip[filter];
+        find_turn(&terms, most, turn, flip);
+        const int32_t base = layer->type == BC_AND ? all_bits[filter] : most;
+        thresholds->count_threshold[filter] = bc_count_threshold(layer, base, *turn, *flip);
     }
     return BC_OK;
 }
 
 void bc_thresholds_free(bc_thresholds *thresholds) {
-    free(thresholds->threshold);
+    free(thresholds->turn);
     free(thresholds->flip);
-    thresholds->threshold = thresholds->flip = NULL;
+    free(thresholds->count_threshold);
+    thresholds->turn = thresholds->flip = thresholds->count_threshold = NULL;
 }
