@@ -383,10 +383,50 @@ static void xorpop_short(const bc_xorpop_args *args) {
     }
 }
 
+static inline __m512i add_differing(__m512i sum, const uint64_t *filters, uint64_t word) {
+    const __m512i differing =
+        _mm512_xor_si512(_mm512_loadu_si512(filters), _mm512_set1_epi64((long long)word));
+    return _mm512_add_epi64(sum, _mm512_popcnt_epi64(differing));
+}
+
+/* One pixel, as of a dense layer: nothing is done twice with a weight, so that all depends on how fast these come. Block after
+ * block they are read in the order in which they lie, and asked for a page ahead, past the end of a call's weights too: those
+ * of the next call follow there. Side by side, four blocks of 64 words are four streams at the same place of four pages. */
+static void xorpop_one_pixel(const bc_xorpop_args *args) {
+    enum { AT_ONCE = 4 /* words, each with sums of its own */, AHEAD = 4096 /* bytes */ };
+    const uint64_t *weights = args->weights;
+    for (size_t block = 0; block < args->blocks; block++) {
+        __m512i sums[AT_ONCE];
+        UNROLL
+        for (int i = 0; i < AT_ONCE; i++) sums[i] = _mm512_setzero_si512();
+        for (size_t tap = 0; tap < args->taps; tap++) {
+            const uint64_t *word = args->source + args->tap_offset[tap];
+            size_t left = args->words;
+            for (; left >= AT_ONCE; left -= AT_ONCE, word += AT_ONCE, weights += AT_ONCE * BLOCK_FILTERS) {
+                UNROLL
+                for (int i = 0; i < AT_ONCE; i++) {
+                    const uint64_t *filters = weights + i * BLOCK_FILTERS;
+                    _mm_prefetch((const char *)((uintptr_t)filters + AHEAD), _MM_HINT_T0);
+                    sums[i] = add_differing(sums[i], filters, word[i]);
+                }
+            }
+            for (; left; left--, word++, weights += BLOCK_FILTERS) {
+                _mm_prefetch((const char *)((uintptr_t)weights + AHEAD), _MM_HINT_T0);
+                sums[0] = add_differing(sums[0], weights, *word);
+            }
+        }
+        const __m512i sum =
+            _mm512_add_epi64(_mm512_add_epi64(sums[0], sums[1]), _mm512_add_epi64(sums[2], sums[3]));
+        store_sums(args->counts + block * BLOCK_FILTERS, &sum, 1);
+    }
+}
+
 static void xorpop(const bc_xorpop_args *args) {
     const size_t words = args->taps * args->words;
     if (words && words <= SHORT_WORDS)
         xorpop_short(args);
+    else if (args->pixels == 1)
+        xorpop_one_pixel(args);
     else
         xorpop_long(args);
 }

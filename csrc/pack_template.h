@@ -1,6 +1,5 @@
 /* pack_f32 and terms_f32, written once and compiled for each instruction set by the file that includes this under its
- * target pragma. That file first defines UNROLL, which unrolls a loop of up to 16 iterations, LANES, which is 16, a type
- * `floats` of so many, and
+ * target pragma. That file first defines LANES, which is 16, a type `floats` of so many, and
  *
  *   PACK_WORDS          how many words' terms may stay in registers from pixel to pixel, 1 to 4; or 0 where there are too
  *                       few registers
@@ -24,7 +23,6 @@
 #include <string.h>
 
 #include "bits.h"
-#include "double_math.h" /* BC_FORCE_INLINE */
 #include "kernels.h"
 
 enum {
@@ -87,26 +85,26 @@ BC_FORCE_INLINE void take_group(const pack_job *job, pack_kind kind, const pack_
     const int halves = (block->parts + PACK_WORD_PARTS - 1) / PACK_WORD_PARTS * 2;
     floats group_sums[PACK_GROUP];
     if (kind.sums) {
-        UNROLL
+        BC_UNROLL
         for (int p = 0; p < group; p++) group_sums[p] = sums[p];
     }
-    UNROLL
+    BC_UNROLL
     for (int half = 0; half < halves; half++) {
         const int first = half * PACK_HALF_PARTS;
         const int present = block->parts - first < PACK_HALF_PARTS ? block->parts - first : PACK_HALF_PARTS;
         floats half_bias[PACK_HALF_PARTS], half_scale[PACK_HALF_PARTS];
         if (kind.has_terms) {
-            UNROLL
+            BC_UNROLL
             for (int i = 0; i < present; i++) {
                 half_bias[i] = bias ? bias[first + i] : in_register(load_part(block, first + i, block->bias));
                 half_scale[i] =
                     scale ? scale[first + i] : in_register(load_part(block, first + i, block->scale));
             }
         }
-        UNROLL
+        BC_UNROLL
         for (int p = 0; p < group; p++) {
             floats v[PACK_HALF_PARTS];
-            UNROLL
+            BC_UNROLL
             for (int i = 0; i < present; i++) {
                 v[i] = load_part(block, first + i, block->source + p * job->source_stride);
                 if (kind.has_terms) v[i] = with_terms(v[i], half_bias[i], half_scale[i]);
@@ -125,7 +123,7 @@ BC_FORCE_INLINE void take_group(const pack_job *job, pack_kind kind, const pack_
         }
     }
     if (kind.sums) {
-        UNROLL
+        BC_UNROLL
         for (int p = 0; p < group; p++) sums[p] = group_sums[p];
     }
 }
@@ -161,7 +159,7 @@ BC_FORCE_INLINE void take_block(const pack_job *job, pack_kind kind, size_t pixe
     floats bias[PACK_BLOCK_PARTS], scale[PACK_BLOCK_PARTS];
     const int keeps_terms = PACK_WORDS && kind.has_terms;
     if (keeps_terms) {
-        UNROLL
+        BC_UNROLL
         for (int part = 0; part < parts; part++) {
             bias[part] = load_part(&block, part, block.bias);
             scale[part] = load_part(&block, part, block.scale);
@@ -200,7 +198,7 @@ BC_FORCE_INLINE void take_whole_words(const pack_job *job, pack_kind kind, size_
 BC_FORCE_INLINE void take_tile(const pack_job *job, pack_kind kind, size_t pixel, size_t pixels) {
     floats sums[PACK_TILE_PIXELS];
     if (kind.sums) {
-        UNROLL
+        BC_UNROLL
         for (int p = 0; p < PACK_TILE_PIXELS; p++) sums[p] = spread(0.0f);
     }
     size_t channel = 0, words = job->channels / 64;
