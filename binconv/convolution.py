@@ -90,7 +90,7 @@ class BinaryConvolution(Layer):
             or anything with __dlpack__ or __array__ on the CPU; or a `PackedImage`, where the
             layer needs no real values (not for BINARY_WEIGHTS, nor with beta scaling).
         out: an array of float32 or float16, any strides, of the shape of the result, or a
-            `PackedImage`; it must not overlap the source.
+            `PackedImage`; it must not overlap the source, nor its elements each other.
         packed: return a `PackedImage`, bit 0 where the result is below 0, else 1.
         dtype: float32 or float16; by default float16 for a float16 source, else float32.
 
