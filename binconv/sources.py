@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _arrays, _checks, serialization
+from ._locks import brief_lock
 from .descriptors import ConvolutionDescriptor
 from .enums import DataType
 from .errors import DataSourceError
@@ -175,6 +175,10 @@ class ArrayDataSource:
         return f"ArrayDataSource({self._descriptor!r}{label})"
 
 
+# Counting loads is read, change, write: one at a time, and the last purge drops the record.
+_counting = brief_lock()
+
+
 class SafetensorsDataSource:
     """A data source over one layer of a file that `save` of a layer or a `Sequential` wrote.
 
@@ -201,19 +205,22 @@ class SafetensorsDataSource:
         self._record: serialization.LayerRecord | None = None
         # Layers made in several threads may share one source: the last purge drops the record.
         self._loads = 0
-        self._lock = threading.Lock()
 
     def load(self) -> bool:
         """Opens the file and reads the layer."""
-        with self._lock:
+        with _counting:
             self._loads += 1
-            if self._record is None:
-                self._record = serialization.read_layer(self._path, self._prefix)
+        # Until this load is balanced, a record that is there stays.  Reading is not under the lock,
+        # because a file may be slow.
+        if self._record is None:
+            record = serialization.read_layer(self._path, self._prefix)
+            with _counting:
+                self._record = self._record or record
         return True
 
     def purge(self) -> None:
         """Drops what load read, when every load has been balanced."""
-        with self._lock:
+        with _counting:
             self._loads = max(self._loads - 1, 0)
             if self._loads == 0:
                 self._record = None

@@ -266,6 +266,86 @@ def test_fork_while_other_threads_are_in_kernels():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_fork_while_another_thread_loads(tmp_path):
+    """A file that is slow to read must not keep the child of a fork from reading it."""
+    path = tmp_path / "layer.safetensors"
+    convolution(make(105, 20, (3, 3), 40)).save(path)
+    program = PREPARE + textwrap.dedent(
+        f"""
+        from binconv import serialization
+
+        path = {str(path)!r}
+        source = bc.SafetensorsDataSource(path)
+        read, reading, go_on = serialization.read_layer, threading.Event(), threading.Event()
+
+        def read_slowly(*arguments):
+            reading.set()
+            go_on.wait()
+            return read(*arguments)
+
+        serialization.read_layer = read_slowly
+        thread = threading.Thread(target=source.load)
+        thread.start()
+        reading.wait()
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(20)  # a child that hangs dies of it
+            serialization.read_layer = read
+            same = bc.BinaryConvolution(source).to_bytes() == open(path, "rb").read()
+            os._exit(0 if same else 3)
+        _, status = os.waitpid(pid, 0)
+        go_on.set()
+        thread.join()
+        assert os.waitstatus_to_exitcode(status) == 0, status
+        """
+    )
+    done = run_program(program)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_fork_while_another_thread_finds_the_terms_to_pack_with():
+    """Locks of the standard library count as well: functools.cached_property has one until 3.11."""
+    program = PREPARE + textwrap.dedent(
+        """
+        from binconv import _parameters
+
+        def network():
+            first = convolution(layers[0])
+            terms = np.ones(64, np.float32)
+            second = bc.BinaryConvolution(first.data_source, input_bias_terms=terms)
+            return bc.Sequential(first, second)
+
+        both_terms, finding, go_on = _parameters.both_terms, threading.Event(), threading.Event()
+        parent = threading.get_ident()
+
+        def find_slowly(*arguments):
+            if threading.get_ident() != parent:
+                finding.set()
+                go_on.wait()
+            return both_terms(*arguments)
+
+        _parameters.both_terms = find_slowly
+        ready = network()
+        thread = threading.Thread(target=lambda: (ready(source), network()(source)))
+        thread.start()
+        finding.wait()
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(20)  # a child that hangs dies of it
+            network()(source)
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+        go_on.set()
+        thread.join()
+        assert os.waitstatus_to_exitcode(status) == 0, status
+        """
+    )
+    done = run_program(program)
+    assert done.returncode == 0, done.stderr
+
+
 def test_threads_come_and_go():
     """Python threads that end take nothing of the package's with them."""
     conv = convolution(make(104, 20, (3, 3), 40))
