@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -109,6 +110,17 @@ def _threads_from_environment() -> None:
         ) from None
 
 
-# A wrong environment is an error at import, not in the first call.
-_core.isa()
-_threads_from_environment()
+def check_environment() -> None:
+    """Does what the environment says; ValueError where that makes no sense."""
+    _core.isa()
+    _threads_from_environment()
+
+
+# A wrong environment is an error at import, not in the first call.  The command line, though, says
+# itself what is wrong, and can do so only after this import: until Python has found the module that
+# follows -m, it leaves "-m" in the name's place.
+try:
+    check_environment()
+except ValueError:
+    if sys.argv[:1] != ["-m"]:
+        raise
