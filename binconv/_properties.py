@@ -72,7 +72,7 @@ class LayerProperties:
 
     @property
     def edge_constant(self) -> float:
-        """Source value outside the source with `EdgeMode.CONSTANT`, finite."""
+        """Source value outside the source with `EdgeMode.CONSTANT`, finite.  Not in MPS."""
         return self._snapshot.state.edge_constant
 
     @edge_constant.setter

@@ -51,13 +51,13 @@ def set_num_threads(n: int) -> None:
 
 def get_num_threads() -> int:
     """How many threads a call may use: by default the CPUs that this process may run on, or what
-    the environment variable BINCONV_NUM_THREADS says.
+    the environment variable BINCONV_NUM_THREADS says.  Not in MPS.
     """
     return _core.get_num_threads()
 
 
 def get_include() -> str:
-    """The folder of `binconv.h`, for extension modules that call the C interface.
+    """The folder of `binconv.h`, for extension modules that call the C interface.  Not in MPS.
 
     Cython modules need it among their include folders to `cimport binconv.c_api`, and no library;
     see docs/c-api.md.
@@ -74,7 +74,7 @@ def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
 
 
 def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None:
-    """Prints the build, the CPU features, the kernels and the threads in use.
+    """Prints the build, the CPU features, the kernels and the threads in use.  Not in MPS.
 
     mode: "stdout" prints them as JSON, "dicts" returns them.  ValueError for another.
     """

@@ -34,23 +34,23 @@ class ConvolutionDataSource(Protocol):
     """
 
     def load(self) -> bool:
-        """Get ready to answer; False, or an exception, where that fails."""
+        """Get ready to answer; False, or an exception, where that fails.  MPS: load."""
         ...
 
     def purge(self) -> None:
-        """Let go of what load took."""
+        """Let go of what load took.  MPS: purge."""
         ...
 
     def data_type(self) -> DataType:
-        """`DataType.UINT32`, the only one that binary convolutions take."""
+        """`DataType.UINT32`, the only one that binary convolutions take.  MPS: dataType."""
         ...
 
     def descriptor(self) -> ConvolutionDescriptor:
-        """Shape and arithmetic of the layer."""
+        """Shape and arithmetic of the layer.  MPS: descriptor."""
         ...
 
     def weights(self) -> NDArray[np.uint32]:
-        """uint32 words of shape (O, kernel_height, kernel_width, ceil(Cg / 32)).
+        """uint32 words of shape (O, kernel_height, kernel_width, ceil(Cg / 32)).  MPS: weights.
 
         Channel 32k + b is bit b, least significant first, of word k; bits past the last channel
         are ignored.
@@ -58,11 +58,11 @@ class ConvolutionDataSource(Protocol):
         ...
 
     def bias_terms(self) -> NDArray[np.float32] | None:
-        """float32 of shape (O,), or None for 0."""
+        """float32 of shape (O,), or None for 0.  MPS: biasTerms."""
         ...
 
     def label(self) -> str | None:
-        """A name for the layer, or None."""
+        """A name for the layer, or None.  MPS: label."""
         ...
 
 
