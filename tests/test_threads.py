@@ -37,6 +37,43 @@ def test_thread_settings():
     assert bc.get_num_threads() == 3
 
 
+CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def test_threads_are_in_proportion_to_cpus():
+    bc.set_num_threads(1024)
+    assert bc.get_num_threads() == min(1024, 4 * CPUS)
+
+
+@pytest.mark.skipif(
+    not os.path.isdir("/proc/self/task"), reason="this system does not say what threads there are"
+)
+def test_threads_that_the_system_could_not_carry_are_not_started():
+    """OpenMP libraries end the process where the system refuses them a thread."""
+    program = """
+    import os
+    import numpy as np
+    from building import convolution
+    import binconv as bc
+    import reference as ref
+
+    def running():
+        return len(os.listdir("/proc/self/task"))
+
+    conv = convolution(ref.Layer(np.ones((128, 3, 3, 128), int)))
+    source = np.ones((8, 64, 64, 128), np.float32)  # work for more than 200 threads
+    bc.set_num_threads(1)
+    conv(source)
+    before = running()
+    bc.set_num_threads(1024)
+    conv(source)
+    print(running() - before)
+    """
+    done = run_program(program)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 4 * CPUS
+
+
 @pytest.mark.parametrize("size", [(1, 1, 1), (1, 5, 7), (3, 33, 34)])
 @pytest.mark.parametrize("beta", [False, True])
 @pytest.mark.parametrize("type_", TYPES)
