@@ -11,10 +11,13 @@ import binconv
 from binconv.bench import command as bench
 from binconv.demo import command as demo
 from binconv.demo.errors import CommandError
+from binconv.runtime import check_environment
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 for a failure, 2 for wrong usage."""
+    """Run one command; returns the exit status: 0, 1 for a failure, 2 for a wrong argument or
+    environment variable.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m binconv",
         description="Binary convolution on the CPU: what this build is, and what it does.",
@@ -25,6 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_to(commands)
     bench.add_to(commands)
     options = parser.parse_args(arguments)
+    try:
+        check_environment()
+    except ValueError as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
     try:
         options.run(options)
         sys.stdout.flush()

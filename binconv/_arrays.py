@@ -90,6 +90,21 @@ def overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
         return True
 
 
+def overlaps_itself(array: NDArray[Any]) -> bool:
+    """Whether two elements share memory; True where finding out would take long."""
+    if array.flags.forc:
+        return False
+    # The widest stride first: in usual memory each index along it then has bounds of its own.
+    rest = array.transpose(np.argsort(np.abs(array.strides))[::-1])
+    # Two elements differ in some first axis; those before it may as well be at 0, as may the lower
+    # of the two along it.
+    while rest.ndim and rest.size:
+        if overlap(rest[:1], rest[1:]):
+            return True
+        rest = rest[0]
+    return False
+
+
 def is_float(dtype: np.dtype[Any]) -> bool:
     """float16, float32 or float64, in any byte order (not longdouble)."""
     return dtype.kind == "f" and dtype.itemsize <= 8

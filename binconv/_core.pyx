@@ -507,12 +507,3 @@ def run_known(list calls not None, source, destination) -> bool:
             execute(call.plan.plan, cnp.PyArray_DATA(source), cnp.PyArray_DATA(destination))
             return True
     return False
-
-
-def _default_threads() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
-
-
-set_num_threads(_default_threads())

@@ -101,6 +101,11 @@ def check_destination(
         )
     if not memory.flags.writeable:
         raise ValueError(f"{name}: expected a writable array, got a read-only one")
+    if _arrays.overlaps_itself(memory):
+        raise ValueError(
+            f"{name}: expected memory of its own for each element, got strides {memory.strides} "
+            f"for shape {memory.shape}, with which elements overlap"
+        )
     source_memory = source.words if isinstance(source, PackedImage) else source
     if _arrays.overlap(memory, source_memory):
         raise ValueError(f"{name}: expected memory apart from that of source, got an overlap")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +38,10 @@ class LayerParameters:
     flags: BinaryConvolutionFlags = BinaryConvolutionFlags.NONE
     # The kernel covers the whole source.
     is_fully_connected: bool = False
+    # The input terms as arguments of Layer.run, for a layer that packs bits for this one: both or
+    # neither, as a missing one becomes 0 or 1, which leaves every bit as it is.  They stay the same
+    # objects, by which compiled plans know them.
+    pack_terms: dict[str, NDArray[np.float32]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, is_output in TERMS:
@@ -62,6 +65,13 @@ class LayerParameters:
         object.__setattr__(self, "scale_value", scale)
         object.__setattr__(self, "type", _checks.member(BinaryConvolutionType, self.type, "type"))
         object.__setattr__(self, "flags", BinaryConvolutionFlags(flags))
+        object.__setattr__(self, "pack_terms", self._pack_terms())
+
+    def _pack_terms(self) -> dict[str, NDArray[np.float32]]:
+        bias, scale = both_terms(self.input_bias_terms, self.input_scale_terms)
+        if bias is None or scale is None:
+            return {}
+        return {"pack_bias": bias, "pack_scale": scale}
 
     def with_weights(
         self,
@@ -87,18 +97,6 @@ class LayerParameters:
         if self.output_scale_terms is not None:
             return self.output_scale_terms
         return np.full(self.descriptor.output_feature_channels, self.scale_value, np.float32)
-
-    @cached_property
-    def pack_terms(self) -> dict[str, NDArray[np.float32]]:
-        """The input terms as arguments of Layer.run, for a layer that packs bits for this one.
-
-        Both or neither: a missing one becomes 0 or 1, which leaves every bit as it is.  The arrays
-        stay the same objects, by which compiled plans know them.
-        """
-        bias, scale = both_terms(self.input_bias_terms, self.input_scale_terms)
-        if bias is None or scale is None:
-            return {}
-        return {"pack_bias": bias, "pack_scale": scale}
 
     @property
     def takes_bits(self) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from dataclasses import replace
 from typing import Any
 
 from . import _checks
+from ._locks import brief_lock
 from ._plan import Snapshot
 from .descriptors import ConvolutionDescriptor, NeuronDescriptor
 from .enums import BinaryConvolutionFlags, BinaryConvolutionType, EdgeMode
@@ -15,12 +14,7 @@ from .geometry import Offset, PaddingPolicy, Region
 from .sources import ConvolutionDataSource
 
 # Setting a property is read, change, write: one at a time, so that none is lost.
-setting = threading.RLock()
-# The child of a fork has one thread: no other may have left the lock taken.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=setting.acquire, after_in_parent=setting.release, after_in_child=setting.release
-    )
+setting = brief_lock()
 
 
 class LayerProperties:
@@ -78,7 +72,7 @@ class LayerProperties:
 
     @property
     def edge_constant(self) -> float:
-        """Source value outside the source with `EdgeMode.CONSTANT`, finite."""
+        """Source value outside the source with `EdgeMode.CONSTANT`, finite.  Not in MPS."""
         return self._snapshot.state.edge_constant
 
     @edge_constant.setter

@@ -85,12 +85,13 @@ class BinaryConvolution(Layer):
         dtype: DTypeLike | None = None,
     ) -> NDArray[Any] | PackedImage:
         """Computes the layer; `padding` sizes the result.  `offset` and `clip_rect` are not read.
+        MPS: encodeToCommandBuffer:sourceImage:.
 
         source: (H, W, C) or (N, H, W, C) of float32, float16 or uint8 (value / 255), any strides,
             or anything with __dlpack__ or __array__ on the CPU; or a `PackedImage`, where the
             layer needs no real values (not for BINARY_WEIGHTS, nor with beta scaling).
         out: an array of float32 or float16, any strides, of the shape of the result, or a
-            `PackedImage`; it must not overlap the source.
+            `PackedImage`; it must not overlap the source, nor its elements each other.
         packed: return a `PackedImage`, bit 0 where the result is below 0, else 1.
         dtype: float32 or float16; by default float16 for a float16 source, else float32.
 
@@ -129,7 +130,8 @@ class BinaryConvolution(Layer):
     def encode(
         self, source: SourceImage, destination: NDArray[Any] | PackedImage | None = None
     ) -> NDArray[Any] | PackedImage:
-        """Computes a part of a destination.  MPS: encodeToCommandBuffer:sourceImage:.
+        """Computes a part of a destination.  MPS:
+        encodeToCommandBuffer:sourceImage:destinationImage:.
 
         The manual form: what is computed is the part of the destination inside `clip_rect`, from
         the source at `offset`; `padding` is not read.  Pixels, images and channels that are not
@@ -153,7 +155,8 @@ class BinaryConvolution(Layer):
         sources: Sequence[SourceImage],
         destinations: Sequence[NDArray[Any] | PackedImage] | None = None,
     ) -> list[NDArray[Any] | PackedImage]:
-        """`encode` for each source.  MPS: encodeBatchToCommandBuffer:sourceImages:.
+        """`encode` for each source.  MPS:
+        encodeBatchToCommandBuffer:sourceImages:destinationImages:.
 
         sources: a sequence of sources; they need not have the same size.
         destinations: a sequence of as many destinations, which must not overlap any of the sources

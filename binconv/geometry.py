@@ -70,7 +70,8 @@ class PaddingPolicy(Protocol):
     def destination(
         self, source_size: tuple[int, int], kernel: BinaryConvolution, /
     ) -> tuple[tuple[int, int], Offset]:
-        """Size and offset for a source.
+        """Size and offset for a source.  MPS:
+        destinationImageDescriptorForSourceImages:sourceStates:forKernel:suggestedDescriptor:.
 
         source_size: (height, width) of the source in pixels.
         kernel: the layer, for its kernel size, strides and dilation rates.
@@ -127,6 +128,7 @@ class Padding:
     @classmethod
     def explicit(cls, top: int = 0, bottom: int = 0, left: int = 0, right: int = 0) -> Padding:
         """Padding by counts of pixels, the form of PyTorch and ONNX; negative ones crop.
+        Not in MPS.
 
         Along each axis size = floor((n + before + after - f)/stride) + 1, at least 0, with f the
         dilated kernel size.

@@ -160,6 +160,7 @@ def pack(
     image: SourceImage, bias: ArrayLike | None = None, scale: ArrayLike | None = None
 ) -> PackedImage:
     """Binarises an image: bit 0 where (image + bias) * scale is below 0, else 1 (so also for NaN).
+    MPS has no such call; its kernels binarise their sources themselves.
 
     image: (H, W, C) or (N, H, W, C) of float32, float16 or uint8 (value / 255), any strides.
     bias, scale: floats of shape (C,); None means 0 and 1.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -22,9 +23,11 @@ __all__ = [
 ]
 
 _VARIABLE = "BINCONV_NUM_THREADS"
-# More than any machine has that this is for; a thread library may end the process long before
-# what an integer holds.
+# More than any machine has that this is for.
 _MAX_THREADS = 1024
+# More than this only wait for each other, and OpenMP libraries end the process where the system
+# refuses them a thread.
+_MAX_THREADS_PER_CPU = 4
 
 
 def isa() -> str:
@@ -42,21 +45,27 @@ def cpu_features() -> dict[str, bool]:
 def set_num_threads(n: int) -> None:
     """Lets each call use up to n threads, 1 to 1024, in the whole process.
 
-    A call uses fewer where its work does not pay for them.  Results are the same bits for every
-    number of threads.  Raises TypeError or ValueError for what is no such integer.  Not in MPS.
+    More than four for each CPU that the process may run on count as four.  A call uses fewer where
+    its work does not pay for them.  Results are the same bits for every number of threads.  Raises
+    TypeError or ValueError for what is no such integer.  Not in MPS.
+
+    Where the system refuses a thread (a limit of processes or of memory), the OpenMP library ends
+    the process; ask for no more than the limit allows.
     """
-    _core.set_num_threads(_checks.integer(n, "n", 1, _MAX_THREADS))
+    count = _checks.integer(n, "n", 1, _MAX_THREADS)
+    _core.set_num_threads(min(count, _MAX_THREADS_PER_CPU * _cpus()))
 
 
 def get_num_threads() -> int:
     """How many threads a call may use: by default the CPUs that this process may run on, or what
-    the environment variable BINCONV_NUM_THREADS says.
+    the environment variable BINCONV_NUM_THREADS says, at most four for each CPU as in
+    `set_num_threads`.  Not in MPS.
     """
     return _core.get_num_threads()
 
 
 def get_include() -> str:
-    """The folder of `binconv.h`, for extension modules that call the C interface.
+    """The folder of `binconv.h`, for extension modules that call the C interface.  Not in MPS.
 
     Cython modules need it among their include folders to `cimport binconv.c_api`, and no library;
     see docs/c-api.md.
@@ -73,7 +82,7 @@ def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
 
 
 def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None:
-    """Prints the build, the CPU features, the kernels and the threads in use.
+    """Prints the build, the CPU features, the kernels and the threads in use.  Not in MPS.
 
     mode: "stdout" prints them as JSON, "dicts" returns them.  ValueError for another.
     """
@@ -97,6 +106,13 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] |
     return None
 
 
+def _cpus() -> int:
+    """How many CPUs this process may run on, where the system tells; else all of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _threads_from_environment() -> None:
     text = os.environ.get(_VARIABLE, "").strip()
     if not text:
@@ -109,6 +125,19 @@ def _threads_from_environment() -> None:
         ) from None
 
 
-# A wrong environment is an error at import, not in the first call.
-_core.isa()
-_threads_from_environment()
+def check_environment() -> None:
+    """Does what the environment says; ValueError where that makes no sense."""
+    _core.isa()
+    _threads_from_environment()
+
+
+_core.set_num_threads(_cpus())
+
+# A wrong environment is an error at import, not in the first call.  The command line, though, says
+# itself what is wrong, and can do so only after this import: until Python has found the module that
+# follows -m, it leaves "-m" in the name's place.
+try:
+    check_environment()
+except ValueError:
+    if sys.argv[:1] != ["-m"]:
+        raise

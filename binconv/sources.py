@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _arrays, _checks, serialization
+from ._locks import brief_lock
 from .descriptors import ConvolutionDescriptor
 from .enums import DataType
 from .errors import DataSourceError
@@ -34,23 +34,23 @@ class ConvolutionDataSource(Protocol):
     """
 
     def load(self) -> bool:
-        """Get ready to answer; False, or an exception, where that fails."""
+        """Get ready to answer; False, or an exception, where that fails.  MPS: load."""
         ...
 
     def purge(self) -> None:
-        """Let go of what load took."""
+        """Let go of what load took.  MPS: purge."""
         ...
 
     def data_type(self) -> DataType:
-        """`DataType.UINT32`, the only one that binary convolutions take."""
+        """`DataType.UINT32`, the only one that binary convolutions take.  MPS: dataType."""
         ...
 
     def descriptor(self) -> ConvolutionDescriptor:
-        """Shape and arithmetic of the layer."""
+        """Shape and arithmetic of the layer.  MPS: descriptor."""
         ...
 
     def weights(self) -> NDArray[np.uint32]:
-        """uint32 words of shape (O, kernel_height, kernel_width, ceil(Cg / 32)).
+        """uint32 words of shape (O, kernel_height, kernel_width, ceil(Cg / 32)).  MPS: weights.
 
         Channel 32k + b is bit b, least significant first, of word k; bits past the last channel
         are ignored.
@@ -58,11 +58,11 @@ class ConvolutionDataSource(Protocol):
         ...
 
     def bias_terms(self) -> NDArray[np.float32] | None:
-        """float32 of shape (O,), or None for 0."""
+        """float32 of shape (O,), or None for 0.  MPS: biasTerms."""
         ...
 
     def label(self) -> str | None:
-        """A name for the layer, or None."""
+        """A name for the layer, or None.  MPS: label."""
         ...
 
 
@@ -175,6 +175,10 @@ class ArrayDataSource:
         return f"ArrayDataSource({self._descriptor!r}{label})"
 
 
+# Counting loads is read, change, write: one at a time, and the last purge drops the record.
+_counting = brief_lock()
+
+
 class SafetensorsDataSource:
     """A data source over one layer of a file that `save` of a layer or a `Sequential` wrote.
 
@@ -201,19 +205,22 @@ class SafetensorsDataSource:
         self._record: serialization.LayerRecord | None = None
         # Layers made in several threads may share one source: the last purge drops the record.
         self._loads = 0
-        self._lock = threading.Lock()
 
     def load(self) -> bool:
         """Opens the file and reads the layer."""
-        with self._lock:
+        with _counting:
             self._loads += 1
-            if self._record is None:
-                self._record = serialization.read_layer(self._path, self._prefix)
+        # Until this load is balanced, a record that is there stays.  Reading is not under the lock,
+        # because a file may be slow.
+        if self._record is None:
+            record = serialization.read_layer(self._path, self._prefix)
+            with _counting:
+                self._record = self._record or record
         return True
 
     def purge(self) -> None:
         """Drops what load read, when every load has been balanced."""
-        with self._lock:
+        with _counting:
             self._loads = max(self._loads - 1, 0)
             if self._loads == 0:
                 self._record = None

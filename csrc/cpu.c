@@ -1,5 +1,5 @@
-/* CPUID and XGETBV, or HWCAP, to feature bits, and nothing else. Read by hand, because compilers' built-in
- * feature tests have answered 0 for everything under cross compilers. */
+/* CPUID and XGETBV, HWCAP, or what Windows on Arm says, to feature bits, and nothing else. Read by hand, because
+ * compilers' built-in feature tests have answered 0 for everything under cross compilers. */
 #include "cpu.h"
 
 #if defined(__x86_64__) || defined(__i386__) || defined(_M_X64) || defined(_M_IX86)
@@ -83,6 +83,20 @@ uint32_t bc_cpu_features(void) {
 
 /* Every Apple Silicon core has all three. */
 uint32_t bc_cpu_features(void) { return BC_CPU_neon | BC_CPU_asimddp | BC_CPU_sha3; }
+
+#elif (defined(__aarch64__) || defined(_M_ARM64)) && defined(_WIN32)
+
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+
+uint32_t bc_cpu_features(void) {
+    /* Numbers of winnt.h, which older headers lack. Windows says no to those that it does not know. */
+    enum { PF_ASIMDDP = 43, PF_SHA3 = 64 };
+    uint32_t features = BC_CPU_neon;
+    if (IsProcessorFeaturePresent(PF_ASIMDDP)) features |= BC_CPU_asimddp;
+    if (IsProcessorFeaturePresent(PF_SHA3)) features |= BC_CPU_sha3;
+    return features;
+}
 
 #elif defined(__aarch64__) || defined(_M_ARM64)
 

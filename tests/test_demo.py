@@ -169,6 +169,18 @@ def test_wrong_usage(arguments: list[str], says: str) -> None:
     assert says in fails(2, *arguments)
 
 
+@pytest.mark.parametrize("arguments", [["info"], ["demo"], ["bench"]])
+@pytest.mark.parametrize(
+    ("variable", "value"), [("BINCONV_ISA", "mmx2000"), ("BINCONV_NUM_THREADS", "many")]
+)
+def test_wrong_environment(arguments: list[str], variable: str, value: str) -> None:
+    environment = os.environ | {variable: value}
+    (line,) = fails(2, *arguments, env=environment).splitlines()
+    assert variable in line
+    assert value in line
+    assert command("--help", env=environment).returncode == 0
+
+
 # --------------------------------------------------------------- pictures
 
 

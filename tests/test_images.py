@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import binconv as bc
+from binconv import _arrays
 
 RNG = np.random.default_rng(3)
 PLAIN = RNG.integers(-8, 8, (2, 5, 6, 70)).astype(np.float32)
@@ -182,6 +183,76 @@ def test_memory_that_overlaps(conv, make):
     with pytest.raises(ValueError, match=r"out.*overlap"):
         conv(memory[..., :70], out=make(memory))
     assert np.array_equal(memory, before)
+
+
+def strided(shape, strides):
+    """Writable zeros of float32 with these strides, counted in elements, over as much memory."""
+    extent = sum((n - 1) * abs(stride) for n, stride in zip(shape, strides, strict=True))
+    start = -sum((n - 1) * min(stride, 0) for n, stride in zip(shape, strides, strict=True))
+    memory = np.zeros(max(extent, 0) + 1, np.float32)
+    steps = tuple(4 * stride for stride in strides)
+    return np.lib.stride_tricks.as_strided(memory[start:], shape, steps)
+
+
+@pytest.mark.parametrize(
+    "strides",
+    [
+        (270, 54, 9, 0),
+        (0, 54, 9, 1),
+        (270, 54, 8, 1),
+        (270, -54, -8, 1),
+        (1, 5, 10, 50),
+        (270, 53, 9, 1),
+        (5, 3, 7, 11),
+    ],
+)
+def test_destinations_whose_elements_overlap(conv, strides):
+    """Whichever of the threads came last would decide what is in them."""
+    out = strided((2, 5, 6, 9), strides)
+    with pytest.raises(ValueError, match=r"out: .*overlap"):
+        conv(PLAIN, out=out)
+    with pytest.raises(ValueError, match=r"destination: .*overlap"):
+        conv.encode(PLAIN, out)
+    with pytest.raises(ValueError, match=r"destination: .*overlap"):
+        conv.encode_batch([PLAIN], [out])
+    with pytest.raises(ValueError, match=r"out: .*overlap"):
+        bc.Sequential(conv)(PLAIN, out=out)
+    assert not out.any()
+
+
+def test_destinations_whose_bytes_overlap(conv):
+    """Less than an element from one to the next."""
+    memory = np.zeros(1000, np.float32)
+    out = np.lib.stride_tricks.as_strided(memory, (2, 5, 6, 9), (1200, 240, 40, 2))
+    with pytest.raises(ValueError, match=r"out: .*overlap"):
+        conv(PLAIN, out=out)
+
+
+@pytest.mark.parametrize(
+    "strides", [(-300, 60, -10, 1), (1, 2, 10, 60), (3, 500, -84, 9), (540, 108, 18, 2)]
+)
+def test_unusual_strides_are_no_overlap(conv, strides):
+    out = strided((2, 5, 6, 9), strides)
+    conv(PLAIN, out=out)
+    assert np.array_equal(out, conv(PLAIN))
+
+
+def test_overlap_within_an_array_is_found_exactly():
+    """Also strides that interleave, for which bounds alone tell nothing."""
+    rng = np.random.default_rng(5)
+    found = set()
+    for _ in range(400):
+        shape = tuple(map(int, rng.integers(1, 5, 3)))
+        array = strided(shape, tuple(map(int, rng.integers(-12, 13, 3))))
+        addresses = np.zeros(shape, np.int64)
+        for axis, (n, stride) in enumerate(zip(shape, array.strides, strict=True)):
+            addresses += np.arange(n).reshape([-1 if k == axis else 1 for k in range(3)]) * stride
+        overlaps = np.unique(addresses).size < addresses.size
+        assert _arrays.overlaps_itself(array) == overlaps
+        found.add(overlaps)
+    assert found == {False, True}
+    assert not _arrays.overlaps_itself(np.zeros((0, 3), np.float32)[:, ::2])
+    assert not _arrays.overlaps_itself(np.zeros((), np.float32))
 
 
 def test_packed_image():

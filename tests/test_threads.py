@@ -37,6 +37,43 @@ def test_thread_settings():
     assert bc.get_num_threads() == 3
 
 
+CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def test_threads_are_in_proportion_to_cpus():
+    bc.set_num_threads(1024)
+    assert bc.get_num_threads() == min(1024, 4 * CPUS)
+
+
+@pytest.mark.skipif(
+    not os.path.isdir("/proc/self/task"), reason="this system does not say what threads there are"
+)
+def test_threads_that_the_system_could_not_carry_are_not_started():
+    """OpenMP libraries end the process where the system refuses them a thread."""
+    program = """
+    import os
+    import numpy as np
+    from building import convolution
+    import binconv as bc
+    import reference as ref
+
+    def running():
+        return len(os.listdir("/proc/self/task"))
+
+    conv = convolution(ref.Layer(np.ones((128, 3, 3, 128), int)))
+    source = np.ones((8, 64, 64, 128), np.float32)  # work for more than 200 threads
+    bc.set_num_threads(1)
+    conv(source)
+    before = running()
+    bc.set_num_threads(1024)
+    conv(source)
+    print(running() - before)
+    """
+    done = run_program(program)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 4 * CPUS
+
+
 @pytest.mark.parametrize("size", [(1, 1, 1), (1, 5, 7), (3, 33, 34)])
 @pytest.mark.parametrize("beta", [False, True])
 @pytest.mark.parametrize("type_", TYPES)
@@ -263,6 +300,86 @@ def test_fork_while_other_threads_are_in_kernels():
         """
     )
     done = run_program(program, timeout=150)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_fork_while_another_thread_loads(tmp_path):
+    """A file that is slow to read must not keep the child of a fork from reading it."""
+    path = tmp_path / "layer.safetensors"
+    convolution(make(105, 20, (3, 3), 40)).save(path)
+    program = PREPARE + textwrap.dedent(
+        f"""
+        from binconv import serialization
+
+        path = {str(path)!r}
+        source = bc.SafetensorsDataSource(path)
+        read, reading, go_on = serialization.read_layer, threading.Event(), threading.Event()
+
+        def read_slowly(*arguments):
+            reading.set()
+            go_on.wait()
+            return read(*arguments)
+
+        serialization.read_layer = read_slowly
+        thread = threading.Thread(target=source.load)
+        thread.start()
+        reading.wait()
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(20)  # a child that hangs dies of it
+            serialization.read_layer = read
+            same = bc.BinaryConvolution(source).to_bytes() == open(path, "rb").read()
+            os._exit(0 if same else 3)
+        _, status = os.waitpid(pid, 0)
+        go_on.set()
+        thread.join()
+        assert os.waitstatus_to_exitcode(status) == 0, status
+        """
+    )
+    done = run_program(program)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_fork_while_another_thread_finds_the_terms_to_pack_with():
+    """Locks of the standard library count as well: functools.cached_property has one until 3.11."""
+    program = PREPARE + textwrap.dedent(
+        """
+        from binconv import _parameters
+
+        def network():
+            first = convolution(layers[0])
+            terms = np.ones(64, np.float32)
+            second = bc.BinaryConvolution(first.data_source, input_bias_terms=terms)
+            return bc.Sequential(first, second)
+
+        both_terms, finding, go_on = _parameters.both_terms, threading.Event(), threading.Event()
+        parent = threading.get_ident()
+
+        def find_slowly(*arguments):
+            if threading.get_ident() != parent:
+                finding.set()
+                go_on.wait()
+            return both_terms(*arguments)
+
+        _parameters.both_terms = find_slowly
+        ready = network()
+        thread = threading.Thread(target=lambda: (ready(source), network()(source)))
+        thread.start()
+        finding.wait()
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(20)  # a child that hangs dies of it
+            network()(source)
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+        go_on.set()
+        thread.join()
+        assert os.waitstatus_to_exitcode(status) == 0, status
+        """
+    )
+    done = run_program(program)
     assert done.returncode == 0, done.stderr
 
 

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-targets=(aarch64-macos x86_64-macos x86_64-windows-gnu aarch64-linux-musl x86_64-linux-musl)
+targets=(aarch64-macos x86_64-macos x86_64-windows-gnu aarch64-windows-gnu aarch64-linux-musl x86_64-linux-musl)
 flags=(-O2 -std=c11 -ffp-contract=off -fvisibility=hidden -Icsrc/include -Icsrc -Wall -Wextra -Wpedantic -Werror)
 
 zig=$(tools/zig.sh)

@@ -41,8 +41,8 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         bc.set_num_threads(options.threads)
     except ValueError as error:
         parser.error(f"argument --threads: {error}")
-    threads = f"{options.threads} thread{'s' if options.threads > 1 else ''}"
-    print(f"{describe()}, {threads}", flush=True)
+    threads = bc.get_num_threads()
+    print(f"{describe()}, {threads} thread{'s' if threads > 1 else ''}", flush=True)
     progress = Progress(1 + len(LAYERS) * options.rounds)
     progress.now("stream limits")
     limits = {mode.type: stream_limit(mode) for mode in (XNOR, BINARY_WEIGHTS)}

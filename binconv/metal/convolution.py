@@ -153,7 +153,8 @@ class BinaryConvolution(Layer):
         source_images: Sequence[Image],
         destination_images: Sequence[Image] | None = None,
     ) -> list[Image]:
-        """`encode` for each source.  MPS: encodeBatchToCommandBuffer:sourceImages:.
+        """`encode` for each source.  MPS:
+        encodeBatchToCommandBuffer:sourceImages:destinationImages:.
 
         They need not have the same size; all see the layer as it is when the call begins.  Raises
         as `encode` does; what was encoded before the wrong image stays encoded.

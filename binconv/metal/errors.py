@@ -6,4 +6,4 @@ __all__ = ["DeviceError"]
 
 
 class DeviceError(RuntimeError):
-    """There is no such GPU, it was lost, or its driver failed."""
+    """There is no such GPU, it was lost, or its driver failed.  MPS: MTLCommandBuffer.error."""

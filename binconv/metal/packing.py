@@ -20,6 +20,7 @@ def pack(
     scale: ArrayLike | None = None,
 ) -> Image:
     """Encodes the binarisation of an image: bit 0 where (image + bias) * scale is below 0, else 1.
+    MPS has no such call; its kernels binarise their sources themselves.
 
     image: of reals.
     bias, scale: floats of shape (channels,); None means 0 and 1.

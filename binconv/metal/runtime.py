@@ -21,7 +21,8 @@ def show_config(mode: Literal["dicts"], device: Device | None = None) -> dict[st
 def show_config(
     mode: Literal["stdout", "dicts"] = "stdout", device: Device | None = None
 ) -> dict[str, Any] | None:
-    """Prints the backend and the adapter in use, and all adapters of this machine.
+    """Prints the backend and the adapter in use, and all adapters of this machine.  Not in
+    MPS; MTLCopyAllDevices lists GPUs.
 
     mode: "stdout" prints them as JSON, "dicts" returns them.  ValueError for another.
     device: whose; None for the default device.
