@@ -8,7 +8,7 @@
 #include "binconv.h"
 
 /* How far past their end padded arrays may be read, and the most channels of one epilogue call. */
-enum { BC_SLACK = 64, BC_EPILOGUE_CHANNELS = 128 };
+enum { BC_SLACK = 64, BC_EPILOGUE_CHANNELS = 256 };
 
 typedef struct bc_widen_args {
     const void *source;

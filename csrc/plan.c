@@ -8,6 +8,10 @@
 /* Filters of a chunk. Bits are written a word at a time, which wants 64; lookups keep more filters in registers. */
 enum { CHUNK_FILTERS = 64, CHUNK_BLOCKS = 4, CHUNK_FILTERS_MOST = 128 };
 
+/* Destinations of so few pixels wait for weights: with chunks of 64 filters a quarter of the time of a dense layer goes to what
+ * is done once for each chunk. */
+enum { FEW_PIXELS = 4, CHUNK_FILTERS_FEW_PIXELS = BC_EPILOGUE_CHANNELS };
+
 /* Pixels of a tile with that many filters: enough to reuse a block's weights from L1, few enough that sums stay there. A
  * multiple of 7, 4 and 8, so that tiles of kernels that are built for any of these end without a rest. Chunks of fewer
  * filters get more pixels, so that there is as much to do for a call. */
@@ -242,11 +246,18 @@ static void lay_out_source(bc_plan *plan) {
                                  plan->rows.count * plan->columns.count};
 }
 
+static int has_few_pixels(const bc_plan *plan) {
+    const size_t images = plan->config.images, height = plan->out_height, width = plan->out_width;
+    return images <= FEW_PIXELS && height <= FEW_PIXELS && width <= FEW_PIXELS &&
+           images * height * width <= FEW_PIXELS;
+}
+
 static void choose_tiles(bc_plan *plan) {
     const bc_layer *layer = plan->layer;
     size_t filters = CHUNK_FILTERS_MOST;
     if (bc_layer_is_binary(layer) && CHUNK_BLOCKS * layer->block_filters <= CHUNK_FILTERS)
         filters = CHUNK_FILTERS;
+    if (bc_layer_is_binary(layer) && has_few_pixels(plan)) filters = CHUNK_FILTERS_FEW_PIXELS;
     plan->chunk_blocks = bc_min(filters / layer->block_filters, layer->group_blocks);
     plan->group_chunks = bc_divide_up(layer->group_blocks, plan->chunk_blocks);
 
