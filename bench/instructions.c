@@ -88,8 +88,7 @@ static void count_floats(const bc_kernels *kernels) {
     const size_t blocks = divide_up(FILTERS, kernels->signsum_block_filters);
     const size_t stride_bytes = 3 * divide_up(run, 32) * kernels->signsum_block_word_bytes;
     void *packed = filled(blocks * stride_bytes);
-    const bc_signsum_weights_args weights = {
-        filled(FILTERS * TAPS * CHANNELS / 8), FILTERS, 3, run, packed};
+    const bc_signsum_weights_args weights = {filled(FILTERS * TAPS * CHANNELS / 8), FILTERS, 3, run, packed};
     COUNT("signsum_weights", kernels->signsum_weights(&weights));
 
     const size_t row_floats = PIXELS * groups * floats;

@@ -246,14 +246,18 @@ static void lay_out_source(bc_plan *plan) {
                                  plan->rows.count * plan->columns.count};
 }
 
+static int has_few_pixels(const bc_plan *plan) {
+    const size_t images = plan->config.images, height = plan->out_height, width = plan->out_width;
+    return images <= FEW_PIXELS && height <= FEW_PIXELS && width <= FEW_PIXELS &&
+           images * height * width <= FEW_PIXELS;
+}
+
 static void choose_tiles(bc_plan *plan) {
     const bc_layer *layer = plan->layer;
     size_t filters = CHUNK_FILTERS_MOST;
     if (bc_layer_is_binary(layer) && CHUNK_BLOCKS * layer->block_filters <= CHUNK_FILTERS)
         filters = CHUNK_FILTERS;
-    if (bc_layer_is_binary(layer) && plan->config.images <= FEW_PIXELS && plan->out_height <= FEW_PIXELS &&
-        plan->config.images * plan->out_height * plan->out_width <= FEW_PIXELS)
-        filters = CHUNK_FILTERS_FEW_PIXELS;
+    if (bc_layer_is_binary(layer) && has_few_pixels(plan)) filters = CHUNK_FILTERS_FEW_PIXELS;
     plan->chunk_blocks = bc_min(filters / layer->block_filters, layer->group_blocks);
     plan->group_chunks = bc_divide_up(layer->group_blocks, plan->chunk_blocks);
 
