@@ -40,16 +40,6 @@ static inline float32x4_t load_some(const float *source, size_t count) {
     return vld1q_f32(lanes);
 }
 
-static inline void store_some(float *destination, size_t count, float32x4_t value) {
-    if (count >= FLOATS) {
-        vst1q_f32(destination, value);
-        return;
-    }
-    float lanes[FLOATS];
-    vst1q_f32(lanes, value);
-    for (size_t i = 0; i < count; i++) destination[i] = lanes[i];
-}
-
 static inline floats load_floats(const float *values) {
     floats x;
     FOR_PARTS x.part[i] = vld1q_f32(values + (size_t)i * FLOATS);
