@@ -56,8 +56,11 @@ def stream_limit(mode: Mode, rounds: int = 7) -> float:
     """Multiply-adds a clock cycle of the instruction set in use; 0 where the clock is unknown."""
     isa = bc.isa()
     if mode.type == bc.BinaryConvolutionType.BINARY_WEIGHTS:
-        streams = [signed_stream(isa, 12, 128), signed_stream(isa, 6, 256)]
+        streams = [signed_stream(isa, *sizes) for sizes in ((12, 128), (6, 256), (10, 128))]
     else:
-        streams = [xnor_stream(isa, *sizes) for sizes in ((64, 28, 4), (32, 28, 8), (32, 14, 16))]
+        streams = [
+            xnor_stream(isa, *sizes)
+            for sizes in ((64, 28, 4), (32, 28, 8), (32, 14, 16), (128, 28, 2))
+        ]
     timed = Rounds({str(index): run for index, (run, _) in enumerate(streams)}, rounds)
     return max(timed.per_cycle(str(index), macs) for index, (_, macs) in enumerate(streams))
