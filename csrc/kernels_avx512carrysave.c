@@ -29,18 +29,19 @@
 
 #include "bits.h"
 
-enum { BLOCK_FILTERS = 8, TERNARY_XOR = 0x96, TERNARY_CARRY = 0xd4 };
+enum { BLOCK_FILTERS = 8, PLAIN_WORDS = 9, TERNARY_XOR = 0x96, TERNARY_CARRY = 0xd4 };
 
 /* Without this, GCC 12 unrolls too late to keep the arrays of a tile in registers. */
 #define UNROLL BC_UNROLL
 
 /* ---- Weights: blocks as in the portable layout, but of the words of a window, counted through its taps, every second is
- * XORed with the one before ----------------------------------------------------------------------------------------- */
+ * XORed with the one before; windows so short that the plain kernel keeps their weights in registers are left to it ----------------------------------------------------------------------------------------- */
 
 static void xorpop_weights(const bc_xorpop_weights_args *args) {
     bc_kernels_scalar.xorpop_weights(args);
     const size_t words = args->taps * ((args->channels + 63) / 64);
     const size_t blocks = (args->filters + BLOCK_FILTERS - 1) / BLOCK_FILTERS;
+    if (words <= PLAIN_WORDS) return;
     uint64_t *block = args->blocks;
     for (size_t i = 0; i < blocks; i++, block += words * BLOCK_FILTERS)
         for (size_t word = 1; word < words; word += 2)
@@ -132,6 +133,10 @@ typedef struct xorpop_tile {
 } xorpop_tile;
 
 static void xorpop(const bc_xorpop_args *args) {
+    if (args->taps * args->words <= PLAIN_WORDS) {
+        bc_kernels_avx512vpopcnt.xorpop(args);
+        return;
+    }
     static const xorpop_tile by_eight[] = {{1, xorpop_1x8}};
     static const xorpop_tile by_four[] = {{2, xorpop_2x4}, {1, xorpop_1x4}};
     static const xorpop_tile by_one[] = {{7, xorpop_7x1}, {1, xorpop_1x1}};
