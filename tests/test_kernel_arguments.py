@@ -45,7 +45,7 @@ READ_ONLY = np.broadcast_to(np.uint64(0), (2, 2))
         (lambda k: k.window_popcount("scalar", WORDS, [2], 2), "tap_offset"),
         (lambda k: k.window_popcount("scalar", WORDS, [0], -1), "words"),
         (lambda k: k.window_sum("scalar", ROW, [70], 1), "tap_offset"),
-        (lambda k: k.epilogue("scalar", np.zeros((1, 129), np.float32), TERMS, TERMS), "channels"),
+        (lambda k: k.epilogue("scalar", np.zeros((1, 257), np.float32), TERMS, TERMS), "channels"),
         (lambda k: k.epilogue("scalar", ROW, TERMS, TERMS, neuron=(16, 0, 0, 0)), "0 to 15"),
         (lambda k: k.epilogue("scalar", ROW, TERMS, TERMS, neuron=(10, 0, 0, 0)), "PRELU"),
         (lambda k: k.epilogue("scalar", ROW, TERMS, TERMS, beta=TERMS), "beta"),
