@@ -12,7 +12,7 @@ from binconv.bench.cases import LAYERS, XNOR, LayerCase, prepare
 @pytest.mark.parametrize("what", ["pack", "read"])
 @pytest.mark.parametrize("place", parts.PLACES)
 def test_packing(benchmark: BenchmarkFixture, place: str, what: str) -> None:
-    """8 MiB, or the whole source where it is larger: float32 to bits, and a plain read of it."""
+    """512 MiB in all: float32 to bits, and a plain read of the same."""
     benchmark.group = f"packing, source in {place}"
     benchmark(parts.pack_and_read(parts.PLACES[place])[what])
 

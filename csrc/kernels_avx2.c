@@ -176,6 +176,7 @@ static inline void cut_words(const uint64_t *from, size_t count, size_t bits, si
 
 #define PACK_WORDS 0
 #define PACK_GROUP 2
+#define PACK_AHEAD 0
 #include "pack_template.h"
 
 /* ---- XNOR: half counts (half_counts.h) of 32 filters to a vector of bytes, two pixels at once --------------------- */

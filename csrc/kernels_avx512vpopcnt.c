@@ -122,6 +122,7 @@ static inline void cut_words(const uint64_t *from, size_t count, size_t bits, si
 
 #define PACK_WORDS 4
 #define PACK_GROUP 1
+#define PACK_AHEAD 2048
 #include "pack_template.h"
 
 /* ---- Gathering bits: eight words at once, from as many source words as fill a vector --------------- */

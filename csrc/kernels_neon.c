@@ -159,6 +159,7 @@ static inline void cut_words(const uint64_t *from, size_t count, size_t bits, si
 
 #define PACK_WORDS 0
 #define PACK_GROUP 1
+#define PACK_AHEAD 0
 #include "pack_template.h"
 
 /* ---- XNOR: the portable blocks of 8 filters in 4 vectors, one word of a pixel broadcast against each ----

@@ -4,6 +4,7 @@
  *   PACK_WORDS          how many words' terms may stay in registers from pixel to pixel, 1 to 4; or 0 where there are too
  *                       few registers
  *   PACK_GROUP          pixels that are taken together, and share what is loaded of the terms
+ *   PACK_AHEAD          how many bytes ahead the source is asked for; 0: not at all
  *   floats load_floats(const float *);     floats load_first(const float *, size_t count);  absent lanes are 0
  *   void store_floats(float *, floats);    void store_first(float *, size_t count, floats);
  *   floats spread(float);
@@ -44,6 +45,7 @@ typedef struct pack_job {
     uint64_t *words; /* one of these two */
     float *values;
     ptrdiff_t stride; /* of words or values */
+    size_t ahead;     /* bytes */
 } pack_job;
 
 /* What a job asks for, as constants where it is inlined. */
@@ -78,10 +80,19 @@ BC_FORCE_INLINE void store_part(const pack_block *block, int part, float *values
         store_first(values, block->last, v);
 }
 
+/* So that it is there when its turn comes. */
+static inline void ask_for(const float *source, size_t bytes) {
+#if defined(__GNUC__)
+    __builtin_prefetch((const char *)((uintptr_t)source + bytes));
+#else
+    (void)source, (void)bytes;
+#endif
+}
+
 /* A block of `group` pixels. Bits are written by halves of words, which takes fewer shifts. `sums` has what earlier blocks of
  * the pixels added up. */
 BC_FORCE_INLINE void take_group(const pack_job *job, pack_kind kind, const pack_block *block, int group,
-                                const floats *bias, const floats *scale, floats *sums) {
+                                int asks_ahead, const floats *bias, const floats *scale, floats *sums) {
     const int halves = (block->parts + PACK_WORD_PARTS - 1) / PACK_WORD_PARTS * 2;
     floats group_sums[PACK_GROUP];
     if (kind.sums) {
@@ -106,7 +117,9 @@ BC_FORCE_INLINE void take_group(const pack_job *job, pack_kind kind, const pack_
             floats v[PACK_HALF_PARTS];
             BC_UNROLL
             for (int i = 0; i < present; i++) {
-                v[i] = load_part(block, first + i, block->source + p * job->source_stride);
+                const float *source = block->source + p * job->source_stride;
+                if (asks_ahead) ask_for(source + (first + i) * LANES, job->ahead);
+                v[i] = load_part(block, first + i, source);
                 if (kind.has_terms) v[i] = with_terms(v[i], half_bias[i], half_scale[i]);
                 if (kind.sums) group_sums[p] = add_magnitude(group_sums[p], v[i]);
                 if (!kind.packs) store_part(block, first + i, block->values + p * job->stride, v[i]);
@@ -168,10 +181,11 @@ BC_FORCE_INLINE void take_block(const pack_job *job, pack_kind kind, size_t pixe
     size_t done = 0;
     const int group = kind.packs && kind.has_terms && parts > PACK_HALF_PARTS ? PACK_GROUP : 1;
     for (; done + (size_t)group <= pixels; done += (size_t)group, next_pixel(job, kind, &block, group))
-        take_group(job, kind, &block, group, keeps_terms ? bias : NULL, keeps_terms ? scale : NULL,
-                   sums + done);
+        take_group(job, kind, &block, group, kind.packs && PACK_AHEAD > 0, keeps_terms ? bias : NULL,
+                   keeps_terms ? scale : NULL, sums + done);
     for (; group > 1 && done < pixels; done++, next_pixel(job, kind, &block, 1))
-        take_group(job, kind, &block, 1, keeps_terms ? bias : NULL, keeps_terms ? scale : NULL, sums + done);
+        take_group(job, kind, &block, 1, kind.packs && PACK_AHEAD > 0, keeps_terms ? bias : NULL,
+                   keeps_terms ? scale : NULL, sums + done);
 }
 
 /* The whole words of one pixel. Rows of two pixels read side by side would share terms, but from memory these come at a third
@@ -179,7 +193,7 @@ BC_FORCE_INLINE void take_block(const pack_job *job, pack_kind kind, size_t pixe
 BC_FORCE_INLINE void take_whole_words(const pack_job *job, pack_kind kind, size_t pixel, floats *sum) {
     pack_block block = block_at(job, kind, pixel, 0, PACK_WORD_PARTS, 0);
     for (size_t words = job->channels / 64; words; words--) {
-        take_group(job, kind, &block, 1, NULL, NULL, sum);
+        take_group(job, kind, &block, 1, 0, NULL, NULL, sum);
         block.source += 64;
         if (kind.has_terms) {
             block.bias += 64;
@@ -240,7 +254,8 @@ BC_FORCE_INLINE void take_tile(const pack_job *job, pack_kind kind, size_t pixel
 #undef TAKE_BLOCK
 
 BC_FORCE_INLINE void take_all(const pack_job *all, pack_kind kind) {
-    const pack_job job = *all; /* for all that the compiler knows stores may change the other */
+    pack_job job = *all; /* for all that the compiler knows stores may change the other */
+    job.ahead = job.channels <= 64 * PACK_BLOCK_WORDS ? PACK_AHEAD : 0; /* where it is read in order */
     const size_t tile = !kind.sums && job.channels <= 64 * PACK_BLOCK_WORDS ? job.pixels : PACK_TILE_PIXELS;
     for (size_t pixel = 0; pixel < job.pixels; pixel += tile)
         take_tile(&job, kind, pixel, job.pixels - pixel < tile ? job.pixels - pixel : tile);
