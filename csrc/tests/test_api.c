@@ -8,6 +8,7 @@
 #include "cases.h"
 #include "memory.h"
 #include "naive.h"
+#include "plan.h"
 
 /* ---- Random layers -------------------------------------------------------------------------------- */
 
@@ -451,6 +452,54 @@ static void test_bits(void) {
                   BC_INVALID_ARGUMENT);
 }
 
+/* ---- Tiles ---------------------------------------------------------------------------------------- */
+
+/* They cover all pixels once, and differ by one row, column and image at most, so that threads share them evenly. */
+static void expect_even_tiles(const bc_plan *plan) {
+    size_t pixels = 0;
+    bc_tile least = bc_plan_tile(plan, 0), most = least;
+    for (size_t i = 0; i < bc_plan_tiles(plan); i++) {
+        const bc_tile tile = bc_plan_tile(plan, i);
+        pixels += tile.images * tile.height * tile.width;
+        if (tile.images < least.images) least.images = tile.images;
+        if (tile.height < least.height) least.height = tile.height;
+        if (tile.width < least.width) least.width = tile.width;
+        if (tile.images > most.images) most.images = tile.images;
+        if (tile.height > most.height) most.height = tile.height;
+        if (tile.width > most.width) most.width = tile.width;
+    }
+    if (pixels != plan->config.images * plan->out_height * plan->out_width) fail("%zu pixels", pixels);
+    if (most.images > least.images + 1 || most.height > least.height + 1 || most.width > least.width + 1)
+        fail("tiles from %zu x %zu x %zu to %zu x %zu x %zu", least.images, least.height, least.width,
+             most.images, most.height, most.width);
+}
+
+static void test_tiles(void) {
+    const size_t sizes[][3] = {{1, 14, 14}, {1, 5, 600}, {9, 7, 5}, {1, 61, 27}, {3, 1, 1}};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        for (int type = BC_BINARY_WEIGHTS; type <= BC_AND; type++) {
+            example made = good_example();
+            const size_t images = sizes[i][0], height = sizes[i][1], width = sizes[i][2];
+            made.layer.type = (bc_type)type;
+            made.plan.source = (bc_image){BC_FLOAT32, images, height, width, 40};
+            made.plan.destination = (bc_image){BC_FLOAT32, images, height, width, 4};
+            made.plan.images = images;
+            made.plan.clip_height = height;
+            made.plan.clip_width = width;
+            bc_layer *layer = NULL;
+            bc_plan *plan = NULL;
+            case_begin("tiles of %zu x %zu x %zu, type %d", images, height, width, type);
+            if (bc_layer_create(&made.layer, &layer) == BC_OK &&
+                bc_plan_create(layer, &made.plan, &plan) == BC_OK)
+                expect_even_tiles(plan);
+            else
+                fail("refused");
+            case_end();
+            bc_plan_destroy(plan);
+            bc_layer_destroy(layer);
+        }
+}
+
 static void test_batch_normalization(void) {
     case_begin("batch normalisation");
     const double scale[] = {2.0}, bias[] = {1.0}, mean[] = {3.0}, variance[] = {8.0}, gamma[] = {6.0},
@@ -471,5 +520,6 @@ void test_api(const subject *unused) {
     test_refused_runs();
     test_padding();
     test_bits();
+    test_tiles();
     test_batch_normalization();
 }
