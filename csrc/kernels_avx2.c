@@ -591,6 +591,10 @@ static inline ints plus(ints x, int32_t y) {
     return (ints){_mm256_add_epi32(x.low, all), _mm256_add_epi32(x.high, all)};
 }
 
+static inline ints minus(ints x, ints y) {
+    return (ints){_mm256_sub_epi32(x.low, y.low), _mm256_sub_epi32(x.high, y.high)};
+}
+
 static inline __m256 sloped_half(__m256 x, __m256 slope) {
     const __m256 kept = _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GE_OQ);
     return _mm256_blendv_ps(_mm256_mul_ps(slope, x), x, kept);
@@ -630,6 +634,7 @@ static inline void narrow(floats x, uint16_t *halves) {
     _mm_storeu_si128((__m128i *)(halves + FLOATS), _mm256_cvtps_ph(x.high, _MM_FROUND_TO_NEAREST_INT));
 }
 
+#define EPILOGUE_PARTS 1
 #include "epilogue_template.h"
 
 /* ---- Bits to values ------------------------------------------------------------------------------- */

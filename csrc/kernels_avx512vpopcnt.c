@@ -256,43 +256,54 @@ BC_FORCE_INLINE void store_sums(int32_t *counts, const __m512i *sums, int blocks
                             _mm512_cvtepi64_epi32(sums[blocks - 1]));
 }
 
-/* `tiles` tiles of PIXELS x BLOCKS sums, which stay in registers; both must be literals, or the arrays spill. */
-#define XORPOP_TILE(NAME, PIXELS, BLOCKS)                                                             \
-    static void NAME(const bc_xorpop_args *args, size_t tiles, const uint64_t *source,                \
-                     const uint64_t *weights, int32_t *counts) {                                      \
-        const size_t block_words = args->taps * args->words * BLOCK_FILTERS;                          \
-        const ptrdiff_t stride = args->source_stride;                                                 \
-        for (; tiles; tiles--, source += PIXELS * stride, counts += PIXELS * args->counts_stride) {   \
-            const uint64_t *block = weights;                                                          \
-            __m512i sums[PIXELS][BLOCKS];                                                             \
-            UNROLL                                                                                    \
-            for (int p = 0; p < PIXELS; p++) {                                                        \
-                UNROLL                                                                                \
-                for (int b = 0; b < BLOCKS; b++) sums[p][b] = _mm512_setzero_si512();                 \
-            }                                                                                         \
-            for (size_t tap = 0; tap < args->taps; tap++) {                                           \
-                const uint64_t *pixel = source + args->tap_offset[tap];                               \
-                for (size_t k = 0; k < args->words; k++, pixel++, block += BLOCK_FILTERS) {           \
-                    __m512i filters[BLOCKS];                                                          \
-                    UNROLL                                                                            \
-                    for (int b = 0; b < BLOCKS; b++)                                                  \
-                        filters[b] = _mm512_loadu_si512(block + (size_t)b * block_words);             \
-                    UNROLL                                                                            \
-                    for (int p = 0; p < PIXELS; p++) {                                                \
-                        const __m512i word = _mm512_set1_epi64((long long)pixel[p * stride]);         \
-                        UNROLL                                                                        \
-                        for (int b = 0; b < BLOCKS; b++)                                              \
-                            sums[p][b] = _mm512_add_epi64(                                            \
-                                sums[p][b], _mm512_popcnt_epi64(_mm512_xor_si512(filters[b], word))); \
-                    }                                                                                 \
-                }                                                                                     \
-            }                                                                                         \
-            UNROLL                                                                                    \
-            for (int p = 0; p < PIXELS; p++)                                                          \
-                store_sums(counts + (size_t)p * args->counts_stride, sums[p], BLOCKS);                \
-        }                                                                                             \
+/* Adds what one word of `pixels` pixels differs in from that of `blocks` blocks of filters; the first of a window begins the
+ * sums, so that nothing is cleared. */
+BC_FORCE_INLINE void count_word(__m512i *sums, int pixels, int blocks, int first, const uint64_t *pixel,
+                                ptrdiff_t stride, const uint64_t *block, size_t block_words) {
+    UNROLL
+    for (int p = 0; p < pixels; p++) {
+        const __m512i word = _mm512_set1_epi64((long long)pixel[p * stride]);
+        UNROLL
+        for (int b = 0; b < blocks; b++) {
+            const __m512i filters = _mm512_loadu_si512(block + (size_t)b * block_words);
+            const __m512i differ = _mm512_popcnt_epi64(_mm512_xor_si512(filters, word));
+            __m512i *sum = &sums[p * blocks + b];
+            *sum = first ? differ : _mm512_add_epi64(*sum, differ);
+        }
+    }
+}
+
+/* `tiles` tiles of PIXELS x BLOCKS sums, which stay in registers; both must be literals, or the arrays spill. There is a
+ * word at least. */
+#define XORPOP_TILE(NAME, PIXELS, BLOCKS)                                                              \
+    static void NAME(const bc_xorpop_args *args, size_t tiles, const uint64_t *source,                 \
+                     const uint64_t *weights, int32_t *counts) {                                       \
+        const size_t words = args->words, block_words = args->taps * words * BLOCK_FILTERS;            \
+        const size_t counts_stride = args->counts_stride;                                              \
+        const ptrdiff_t stride = args->source_stride, *end = args->tap_offset + args->taps;            \
+        for (; tiles; tiles--, source += PIXELS * stride, counts += PIXELS * counts_stride) {          \
+            const ptrdiff_t *tap = args->tap_offset;                                                   \
+            const uint64_t *pixel = source + *tap, *block = weights;                                   \
+            size_t left = words;                                                                       \
+            __m512i sums[PIXELS * BLOCKS];                                                             \
+            count_word(sums, PIXELS, BLOCKS, 1, pixel, stride, block, block_words);                    \
+            for (;;) {                                                                                 \
+                pixel++;                                                                               \
+                block += BLOCK_FILTERS;                                                                \
+                if (--left == 0) {                                                                     \
+                    if (++tap == end) break;                                                           \
+                    pixel = source + *tap;                                                             \
+                    left = words;                                                                      \
+                }                                                                                      \
+                count_word(sums, PIXELS, BLOCKS, 0, pixel, stride, block, block_words);                \
+            }                                                                                          \
+            UNROLL                                                                                     \
+            for (int p = 0; p < PIXELS; p++)                                                           \
+                store_sums(counts + (size_t)p * counts_stride, sums + p * BLOCKS, BLOCKS);             \
+        }                                                                                              \
     }
 
+XORPOP_TILE(xorpop_14x2, 14, 2)
 XORPOP_TILE(xorpop_7x4, 7, 4)
 XORPOP_TILE(xorpop_4x4, 4, 4)
 XORPOP_TILE(xorpop_2x4, 2, 4)
@@ -301,24 +312,25 @@ XORPOP_TILE(xorpop_7x1, 7, 1)
 XORPOP_TILE(xorpop_1x1, 1, 1)
 
 typedef struct xorpop_tile {
-    size_t pixels;
+    size_t pixels, blocks;
     void (*sum)(const bc_xorpop_args *args, size_t tiles, const uint64_t *source, const uint64_t *weights,
                 int32_t *counts);
 } xorpop_tile;
 
 static void xorpop_long(const bc_xorpop_args *args) {
-    static const xorpop_tile by_four[] = {{7, xorpop_7x4}, {4, xorpop_4x4}, {2, xorpop_2x4}, {1, xorpop_1x4}};
-    static const xorpop_tile by_one[] = {{7, xorpop_7x1}, {1, xorpop_1x1}};
+    static const xorpop_tile by_four[] = {
+        {14, 2, xorpop_14x2}, {7, 4, xorpop_7x4}, {4, 4, xorpop_4x4}, {2, 4, xorpop_2x4}, {1, 4, xorpop_1x4}};
+    static const xorpop_tile by_one[] = {{7, 1, xorpop_7x1}, {1, 1, xorpop_1x1}};
     const size_t block_words = args->taps * args->words * BLOCK_FILTERS;
     for (size_t block = 0, blocks; block < args->blocks; block += blocks) {
         blocks = args->blocks - block >= 4 ? 4 : 1;
-        const uint64_t *weights = (const uint64_t *)args->weights + block * block_words;
         const xorpop_tile *tile = blocks == 4 ? by_four : by_one;
-        for (size_t pixel = 0; pixel < args->pixels; tile++) {
-            const size_t tiles = (args->pixels - pixel) / tile->pixels;
-            tile->sum(args, tiles, args->source + (ptrdiff_t)pixel * args->source_stride, weights,
-                      args->counts + pixel * args->counts_stride + block * BLOCK_FILTERS);
-            pixel += tiles * tile->pixels;
+        for (size_t pixel = 0, tiles; pixel < args->pixels; pixel += tiles * tile->pixels, tile++) {
+            tiles = (args->pixels - pixel) / tile->pixels;
+            for (size_t b = block; tiles && b < block + blocks; b += tile->blocks)
+                tile->sum(args, tiles, args->source + (ptrdiff_t)pixel * args->source_stride,
+                          (const uint64_t *)args->weights + b * block_words,
+                          args->counts + pixel * args->counts_stride + b * BLOCK_FILTERS);
         }
     }
 }
@@ -426,7 +438,7 @@ static void xorpop(const bc_xorpop_args *args) {
     const size_t words = args->taps * args->words;
     if (words && words <= SHORT_WORDS)
         xorpop_short(args);
-    else if (args->pixels == 1)
+    else if (args->pixels == 1 || !words)
         xorpop_one_pixel(args);
     else
         xorpop_long(args);
@@ -632,6 +644,7 @@ static void signsum(const bc_signsum_args *args) {
 
 static inline ints load_ints(const int32_t *values) { return _mm512_loadu_si512(values); }
 static inline ints plus(ints x, int32_t y) { return _mm512_add_epi32(x, _mm512_set1_epi32(y)); }
+static inline ints minus(ints x, ints y) { return _mm512_sub_epi32(x, y); }
 
 static inline floats sloped(floats x, floats slope) {
     const __mmask16 below = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NGE_UQ);
@@ -653,6 +666,7 @@ static inline void narrow(floats x, uint16_t *halves) {
     _mm256_storeu_si256((__m256i *)halves, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
 }
 
+#define EPILOGUE_PARTS 4
 #include "epilogue_template.h"
 
 /* ---- Bits to values ------------------------------------------------------------------------------- */

@@ -392,6 +392,11 @@ static inline ints plus(ints x, int32_t y) {
     return x;
 }
 
+static inline ints minus(ints x, ints y) {
+    FOR_PARTS x.part[i] = vsubq_s32(x.part[i], y.part[i]);
+    return x;
+}
+
 static inline floats sloped(floats x, floats slope) {
     FOR_PARTS x.part[i] = vbslq_f32(vcgezq_f32(x.part[i]), x.part[i], vmulq_f32(slope.part[i], x.part[i]));
     return x;
@@ -419,6 +424,7 @@ static inline uint64_t at_least(ints x, ints flip, ints threshold) {
     return gather_bits(clear_bits(below));
 }
 
+#define EPILOGUE_PARTS 1
 #include "epilogue_template.h"
 
 /* ---- Bits to values ------------------------------------------------------------------------------- */

@@ -340,6 +340,11 @@ static inline ints plus(ints x, int32_t y) {
     return x;
 }
 
+static inline ints minus(ints x, ints y) {
+    for (int i = 0; i < LANES; i++) x.lane[i] = (int32_t)((uint32_t)x.lane[i] - (uint32_t)y.lane[i]);
+    return x;
+}
+
 static inline ints sums_of(ints base, ints count, unsigned count_shift, unsigned sum_shift) {
     for (int i = 0; i < LANES; i++) {
         const uint32_t sum = (uint32_t)base.lane[i] - ((uint32_t)count.lane[i] << count_shift);
@@ -370,6 +375,7 @@ static inline uint64_t nonnegative(floats x) {
     return bits;
 }
 
+#define EPILOGUE_PARTS 1
 #include "epilogue_template.h"
 
 /* ---- Bits to values ------------------------------------------------------------------------------- */
