@@ -8,14 +8,13 @@
 /* Filters of a chunk. Bits are written a word at a time, which wants 64; lookups keep more filters in registers. */
 enum { CHUNK_FILTERS = 64, CHUNK_BLOCKS = 4, CHUNK_FILTERS_MOST = 128 };
 
-/* Destinations of so few pixels wait for weights: with chunks of 64 filters a quarter of the time of a dense layer goes to what
- * is done once for each chunk. */
-enum { FEW_PIXELS = 4, CHUNK_FILTERS_FEW_PIXELS = BC_EPILOGUE_CHANNELS };
-
 /* Pixels of a tile with that many filters: enough to reuse a block's weights from L1, few enough that sums stay there. A
  * multiple of 7, 4 and 8, so that tiles of kernels that are built for any of these end without a rest. Chunks of fewer
  * filters get more pixels, so that there is as much to do for a call. */
 enum { TILE_PIXELS = 56 };
+
+/* A slice takes several of its tiles, or of a tile's chunks, at once where sums and results of all of them stay in L1. */
+enum { BYTES_AT_ONCE = 28 * 1024 };
 
 enum { WINDOW_BYTES = 384 * 1024, STAGING_FLOATS = 2048, ALIGNMENT = 64 };
 
@@ -152,7 +151,7 @@ static void lay_out_window(bc_plan *plan) {
     const size_t run = layer->tap_inputs;
     const size_t step = plan->columns.stride * layer->group_inputs;
     plan->window_height =
-        window_slots(&plan->rows, bc_min(plan->tile_height * plan->window_tiles, plan->out_height));
+        window_slots(&plan->rows, bc_min(plan->tile_height * plan->joined_tiles, plan->out_height));
     plan->window_width = window_slots(&plan->columns, plan->tile_width);
     plan->run_groups = bc_divide_up(run, GROUP);
     plan->shares_groups = run % GROUP == 0 && step % GROUP == 0;
@@ -179,7 +178,7 @@ static size_t even_part(size_t total, size_t most) {
 /* Tiles small enough for their window, then a window for as many of them as fit. */
 static void fit_window(bc_plan *plan) {
     size_t *parts[] = {&plan->tile_images, &plan->tile_height, &plan->tile_width};
-    plan->window_tiles = 1;
+    plan->joined_tiles = 1;
     lay_out_window(plan);
     for (int i = 0; i < 3; i++)
         while (*parts[i] > 1 && window_bytes(plan) > WINDOW_BYTES) {
@@ -187,11 +186,11 @@ static void fit_window(bc_plan *plan) {
             lay_out_window(plan);
         }
     if (plan->tile_images > 1 || plan->tile_width < plan->out_width) return;
-    while (plan->tile_height * plan->window_tiles < plan->out_height) {
-        plan->window_tiles++;
+    while (plan->tile_height * plan->joined_tiles < plan->out_height) {
+        plan->joined_tiles++;
         lay_out_window(plan);
         if (window_bytes(plan) <= WINDOW_BYTES) continue;
-        plan->window_tiles--;
+        plan->joined_tiles--;
         lay_out_window(plan);
         break;
     }
@@ -246,10 +245,21 @@ static void lay_out_source(bc_plan *plan) {
                                  plan->rows.count * plan->columns.count};
 }
 
-static int has_few_pixels(const bc_plan *plan) {
-    const size_t images = plan->config.images, height = plan->out_height, width = plan->out_width;
-    return images <= FEW_PIXELS && height <= FEW_PIXELS && width <= FEW_PIXELS &&
-           images * height * width <= FEW_PIXELS;
+static size_t tile_pixels(const bc_plan *plan) {
+    return plan->tile_images * plan->tile_height * plan->tile_width;
+}
+
+static size_t fitting_sums(const bc_plan *plan) {
+    const bc_format format = plan->config.destination.format;
+    const size_t result = format == BC_FLOAT32 ? sizeof(float) : format == BC_FLOAT16 ? sizeof(uint16_t) : 0;
+    return BYTES_AT_ONCE / (sizeof(int32_t) + result);
+}
+
+static void join_tiles(bc_plan *plan) {
+    const size_t chunk_filters = plan->chunk_blocks * plan->layer->block_filters;
+    const size_t fit = fitting_sums(plan) / (tile_pixels(plan) * chunk_filters);
+    const int in_rows = plan->tile_images == 1 && plan->tile_width == plan->out_width;
+    plan->joined_tiles = in_rows && fit > 1 ? fit : 1;
 }
 
 static void choose_tiles(bc_plan *plan) {
@@ -257,7 +267,6 @@ static void choose_tiles(bc_plan *plan) {
     size_t filters = CHUNK_FILTERS_MOST;
     if (bc_layer_is_binary(layer) && CHUNK_BLOCKS * layer->block_filters <= CHUNK_FILTERS)
         filters = CHUNK_FILTERS;
-    if (bc_layer_is_binary(layer) && has_few_pixels(plan)) filters = CHUNK_FILTERS_FEW_PIXELS;
     plan->chunk_blocks = bc_min(filters / layer->block_filters, layer->group_blocks);
     plan->group_chunks = bc_divide_up(layer->group_blocks, plan->chunk_blocks);
 
@@ -272,9 +281,15 @@ static void choose_tiles(bc_plan *plan) {
     if (bc_layer_is_binary(layer)) {
         lay_out_slots(plan);
         lay_out_source(plan);
+        join_tiles(plan);
     } else {
         fit_window(plan);
     }
+    const size_t pixels = tile_pixels(plan) * (bc_layer_is_binary(layer) ? plan->joined_tiles : 1);
+    const size_t chunk_sums = pixels * plan->chunk_blocks * layer->block_filters;
+    const size_t group_sums = pixels * layer->group_filters;
+    const size_t fitting = bc_min(fitting_sums(plan), group_sums);
+    plan->sums_at_once = chunk_sums > fitting ? chunk_sums : fitting;
     plan->tiles_images = bc_divide_up(plan->config.images, plan->tile_images);
     plan->tiles_y = bc_divide_up(plan->out_height, plan->tile_height);
     plan->tiles_x = bc_divide_up(plan->out_width, plan->tile_width);
@@ -366,8 +381,7 @@ static bc_status lay_out_workspace(bc_plan *plan) {
     const bc_layer *layer = plan->layer;
     const int binary = bc_layer_is_binary(layer);
     bc_workspace_layout *layout = &plan->layout;
-    const size_t tile_pixels = plan->tile_images * plan->tile_height * plan->tile_width;
-    const size_t chunk_filters = plan->chunk_blocks * layer->block_filters;
+    const size_t pixels = tile_pixels(plan) * (binary ? plan->joined_tiles : 1);
 
     size_t words = binary ? plan->config.images : 0, slots = layer->beta_scaling ? words : 0;
     size_t bytes = 0, unused;
@@ -391,10 +405,10 @@ static bc_status lay_out_workspace(bc_plan *plan) {
     const size_t at_once = layer->input_channels * (plan->dense_run ? plan->dense_run->slots : 1);
     plan->staging_floats = !staged ? 0 : at_once > STAGING_FLOATS ? at_once : STAGING_FLOATS;
     bytes = 0;
-    if (!add_part(&bytes, &layout->sums, tile_pixels * chunk_filters + BC_SLACK, sizeof(float)) ||
-        !add_part(&bytes, &layout->pixel_base, layer->type == BC_AND ? tile_pixels * layer->groups : 0,
+    if (!add_part(&bytes, &layout->sums, plan->sums_at_once + BC_SLACK, sizeof(float)) ||
+        !add_part(&bytes, &layout->pixel_base, layer->type == BC_AND ? pixels * layer->groups : 0,
                   sizeof(int32_t)) ||
-        !add_part(&bytes, &layout->beta, tile_pixels, sizeof(float)) ||
+        !add_part(&bytes, &layout->beta, pixels, sizeof(float)) ||
         !add_part(&bytes, &layout->corrected, BC_EPILOGUE_CHANNELS + BC_SLACK, sizeof(int32_t)) ||
         !add_part(&bytes, &layout->staging, plan->staging_floats, sizeof(float)) ||
         !add_part(&bytes, &layout->slot_rows, slot_rows, sizeof(uint64_t)) ||
@@ -510,10 +524,18 @@ bc_tile bc_plan_tile(const bc_plan *plan, size_t index) {
     return tile;
 }
 
-bc_tile bc_plan_window(const bc_plan *plan, size_t index, size_t count) {
-    bc_tile window = bc_plan_tile(plan, index);
-    if (plan->tiles_x > 1) return window;
-    const size_t end = bc_min(index % plan->tiles_y + bc_min(count, plan->window_tiles), plan->tiles_y);
-    window.height = part_begin(plan->out_height, plan->tiles_y, end) - window.y;
-    return window;
+bc_tile bc_plan_joined(const bc_plan *plan, size_t index, size_t *count) {
+    bc_tile joined = bc_plan_tile(plan, index);
+    const size_t first = index % plan->tiles_y;
+    *count = plan->tiles_x > 1 ? 1 : bc_min(bc_min(*count, plan->joined_tiles), plan->tiles_y - first);
+    if (*count > 1)
+        joined.height = part_begin(plan->out_height, plan->tiles_y, first + *count) - joined.y;
+    return joined;
+}
+
+size_t bc_plan_joined_chunks(const bc_plan *plan, const bc_tile *tile, size_t index, size_t count) {
+    const size_t pixels = tile->images * tile->height * tile->width;
+    const size_t chunk_filters = plan->chunk_blocks * plan->layer->block_filters;
+    const size_t fit = bc_min(plan->sums_at_once / pixels, BC_EPILOGUE_CHANNELS) / chunk_filters;
+    return bc_min(bc_min(count, plan->group_chunks - index % plan->group_chunks), fit > 1 ? fit : 1);
 }

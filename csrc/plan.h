@@ -66,11 +66,13 @@ struct bc_plan {
 
     size_t tile_images, tile_height, tile_width;
     size_t tiles_images, tiles_y, tiles_x; /* how many of them */
+    size_t joined_tiles; /* along y, at most, taken as one where a slice has them all: XNOR and AND sum them at once, BINARY_WEIGHTS
+                          * prepares what they read at once */
+    size_t sums_at_once; /* of tiles or chunks taken together; a tile and a chunk at least */
 
     /* BINARY_WEIGHTS: the window of some tiles, [groups][tile_images][window_height][window_row_floats], expanded as the
      * kernel family wants it. Where runs of neighbouring pixels can share their groups of 4 inputs, a row is expanded as a
      * whole, otherwise run by run. */
-    size_t window_tiles; /* along y, prepared as one so that rows that they share are prepared once */
     size_t window_height, window_width; /* slots of that many tiles */
     int shares_groups;
     size_t run_groups;                 /* of one run */
@@ -91,8 +93,11 @@ static inline size_t bc_plan_chunks(const bc_plan *plan) { return plan->layer->g
 
 bc_tile bc_plan_tile(const bc_plan *plan, size_t index);
 
-/* The tile that covers `count` tiles from the one at `index` on, or as many as the window holds and lie in the same images
- * and columns. */
-bc_tile bc_plan_window(const bc_plan *plan, size_t index, size_t count);
+/* The tile that covers up to *count tiles from the one at `index` on, as many as are taken together and lie in the same image
+ * and columns; *count becomes how many. */
+bc_tile bc_plan_joined(const bc_plan *plan, size_t index, size_t *count);
+
+/* How many of `count` chunks from the one at `index` on `tile` is taken with at once. */
+size_t bc_plan_joined_chunks(const bc_plan *plan, const bc_tile *tile, size_t index, size_t count);
 
 #endif

@@ -47,12 +47,13 @@ static slice_scratch scratch_of(const run *run, size_t slice) {
     };
 }
 
-static chunk chunk_of(const bc_plan *plan, size_t index) {
+/* That of `count` chunks from the one at `index` on, of the same group. */
+static chunk chunk_of(const bc_plan *plan, size_t index, size_t count) {
     const bc_layer *layer = plan->layer;
     const size_t group = index / plan->group_chunks;
     const size_t first_block = index % plan->group_chunks * plan->chunk_blocks;
     const size_t first = first_block * layer->block_filters;
-    const size_t blocks = bc_min(plan->chunk_blocks, layer->group_blocks - first_block);
+    const size_t blocks = bc_min(count * plan->chunk_blocks, layer->group_blocks - first_block);
     return (chunk){
         .group = group,
         .first_block = group * layer->group_blocks + first_block,
@@ -270,58 +271,61 @@ typedef struct segment {
     size_t first_sum;         /* in the chunk's sums */
 } segment;
 
-static bc_epilogue_args epilogue_args(const bc_plan *plan, const segment *segment, const chunk *chunk,
-                                      const slice_scratch *scratch) {
+/* What is the same for all that a slice finishes. */
+static bc_epilogue_args slice_args(const bc_plan *plan) {
     const bc_layer *layer = plan->layer;
-    const bc_plan_config *config = &plan->config;
-    bc_epilogue_args args = {
-        .row_stride = chunk->blocks * layer->block_filters,
-        .channels = segment->channels,
+    return (bc_epilogue_args){
+        .channel_base = layer->type == BC_XNOR ? plan->full_base : NULL,
+        .pixel_base_stride = layer->groups,
         .count_shift = layer->type == BC_XNOR,
         .sum_shift = layer->type == BC_AND,
-        .scale = layer->scale + segment->first_filter,
-        .bias = layer->bias + segment->first_filter,
         .neuron = layer->neuron,
-        .format = config->destination.format,
-        .destination_bit = config->destination_channel_offset + segment->channel,
-        .pack_bias = config->pack_bias ? config->pack_bias + segment->channel : NULL,
-        .pack_scale = config->pack_bias ? config->pack_scale + segment->channel : NULL,
+        .format = plan->config.destination.format,
     };
-    if (plan->thresholds.count_threshold) {
-        args.bit_threshold = plan->thresholds.count_threshold + segment->first_filter;
-        args.bit_flip = plan->thresholds.flip + segment->first_filter;
-    }
-    if (layer->a_terms) args.neuron.a_terms = layer->a_terms + segment->first_filter;
-    if (!bc_layer_is_binary(layer))
-        args.sums = (const float *)scratch->sums + segment->first_sum;
-    else
-        args.counts = (const int32_t *)scratch->sums + segment->first_sum;
-    if (layer->type == BC_AND) {
-        args.channel_base =
-            bc_layer_weight_bits(layer, layer->kernel_height, layer->kernel_width) + segment->first_filter;
-        args.pixel_base = scratch->pixel_base + chunk->group;
-        args.pixel_base_stride = layer->groups;
-    } else {
-        args.channel_base = plan->full_base;
-    }
-    if (layer->beta_scaling) args.beta = scratch->beta;
-    return args;
 }
 
-/* Emits `pixels` pixels of a segment from tile pixel `pixel` on, to the destination at `element`. `args` are those of the
- * tile's first pixel but for these; they are many, and not copied for each run of pixels. */
-static void finish_pixels(const run *run, const bc_epilogue_args *first, bc_epilogue_args *args, size_t pixel,
-                          size_t pixels, size_t element, ptrdiff_t stride) {
+/* What is the same for a segment's pixels. */
+static void take_segment(const bc_plan *plan, const segment *segment, const chunk *chunk,
+                         bc_epilogue_args *args) {
+    const bc_layer *layer = plan->layer;
+    const bc_plan_config *config = &plan->config;
+    const size_t filter = segment->first_filter;
+    args->row_stride = chunk->blocks * layer->block_filters;
+    args->channels = segment->channels;
+    args->scale = layer->scale + filter;
+    args->bias = layer->bias + filter;
+    if (layer->a_terms) args->neuron.a_terms = layer->a_terms + filter;
+    if (layer->type == BC_AND)
+        args->channel_base = bc_layer_weight_bits(layer, layer->kernel_height, layer->kernel_width) + filter;
+    args->destination_bit = config->destination_channel_offset + segment->channel;
+    if (config->pack_bias) {
+        args->pack_bias = config->pack_bias + segment->channel;
+        args->pack_scale = config->pack_scale + segment->channel;
+    }
+    if (plan->thresholds.count_threshold) {
+        args->bit_threshold = plan->thresholds.count_threshold + filter;
+        args->bit_flip = plan->thresholds.flip + filter;
+    }
+}
+
+/* Emits `pixels` pixels of a segment from tile pixel `pixel` on, to the destination at `element`. */
+static void finish_pixels(const run *run, const chunk *chunk, const segment *segment,
+                          const slice_scratch *scratch, bc_epilogue_args *args, size_t pixel, size_t pixels,
+                          size_t element, ptrdiff_t stride) {
     static const size_t element_bytes[] = {
         [BC_FLOAT32] = sizeof(float), [BC_FLOAT16] = sizeof(uint16_t), [BC_BITS] = sizeof(uint64_t)};
-    if (first->counts) args->counts = first->counts + pixel * first->row_stride;
-    if (first->sums) args->sums = first->sums + pixel * first->row_stride;
-    if (first->pixel_base) args->pixel_base = first->pixel_base + pixel * first->pixel_base_stride;
-    if (first->beta) args->beta = first->beta + pixel;
+    const bc_layer *layer = run->plan->layer;
+    const size_t first_sum = segment->first_sum + pixel * args->row_stride;
+    if (bc_layer_is_binary(layer))
+        args->counts = (const int32_t *)scratch->sums + first_sum;
+    else
+        args->sums = (const float *)scratch->sums + first_sum;
+    if (layer->type == BC_AND) args->pixel_base = scratch->pixel_base + pixel * layer->groups + chunk->group;
+    if (layer->beta_scaling) args->beta = scratch->beta + pixel;
     args->pixels = pixels;
-    args->destination = run->destination + element * element_bytes[first->format];
+    args->destination = run->destination + element * element_bytes[args->format];
     args->destination_stride = stride;
-    run->plan->layer->kernels->epilogue(args);
+    layer->kernels->epilogue(args);
 }
 
 static int whole_window(const bc_layer *layer, bc_tap_range rows, bc_tap_range columns) {
@@ -372,7 +376,7 @@ static size_t equal_ranges(const bc_tap_range *ranges, size_t count) {
 }
 
 static void finish_segment(const run *run, const bc_tile *tile, const chunk *chunk, const segment *segment,
-                           const slice_scratch *scratch) {
+                           const slice_scratch *scratch, bc_epilogue_args *args) {
     const bc_plan *plan = run->plan;
     const bc_plan_config *config = &plan->config;
     const bc_image *shape = &config->destination;
@@ -398,14 +402,13 @@ static void finish_segment(const run *run, const bc_tile *tile, const chunk *chu
     const ptrdiff_t stride = (ptrdiff_t)(factor * pixel_elements);
     const ptrdiff_t row_stride = (ptrdiff_t)(factor * row_elements);
 
-    const bc_epilogue_args first_args = epilogue_args(plan, segment, chunk, scratch);
-    bc_epilogue_args args = first_args;
+    take_segment(plan, segment, chunk, args);
     if (!plan->excludes) {
         const bc_walk walk =
             bc_flatten((bc_loop){width, stride, 1}, (bc_loop){height, row_stride, tile->width},
                        (bc_loop){tile->images, (ptrdiff_t)image_elements, tile->width * tile->height});
         FOR_RUNS(walk, element, pixel)
-        finish_pixels(run, &first_args, &args, pixel, walk.loops[0].count, first + element,
+        finish_pixels(run, chunk, segment, scratch, args, pixel, walk.loops[0].count, first + element,
                       walk.loops[0].stride);
         return;
     }
@@ -415,15 +418,16 @@ static void finish_segment(const run *run, const bc_tile *tile, const chunk *chu
                 const bc_tap_range *columns_here = plan->columns.valid + tile->x + x;
                 equal = equal_ranges(columns_here, width - x);
                 finish_window(plan, plan->rows.valid[tile->y + y], *columns_here, segment, scratch->corrected,
-                              &args);
-                finish_pixels(run, &first_args, &args, (image * tile->height + y) * tile->width + x, equal,
+                              args);
+                finish_pixels(run, chunk, segment, scratch, args,
+                              (image * tile->height + y) * tile->width + x, equal,
                               first + image * image_elements + y * (size_t)row_stride + x * (size_t)stride,
                               stride);
             }
 }
 
 static void finish_chunk(const run *run, const bc_tile *tile, const chunk *chunk,
-                         const slice_scratch *scratch) {
+                         const slice_scratch *scratch, bc_epilogue_args *args) {
     const bc_layer *layer = run->plan->layer;
     const size_t factor = layer->subpixel_factor;
     const size_t channels = layer->output_channels / (factor * factor);
@@ -437,7 +441,7 @@ static void finish_chunk(const run *run, const bc_tile *tile, const chunk *chunk
             .first_filter = chunk->first_filter + done,
             .first_sum = done,
         };
-        finish_segment(run, tile, chunk, &segment, scratch);
+        finish_segment(run, tile, chunk, &segment, scratch, args);
         done += segment.channels;
     }
 }
@@ -446,20 +450,21 @@ static void finish_chunk(const run *run, const bc_tile *tile, const chunk *chunk
 
 /* One tile against some chunks; what they read was prepared from the first pixel of `origin` on. */
 static void compute_tile(const run *run, const bc_tile *tile, const bc_tile *origin, size_t first_chunk,
-                         size_t end_chunk, const slice_scratch *scratch) {
+                         size_t end_chunk, const slice_scratch *scratch, bc_epilogue_args *args) {
     const bc_plan *plan = run->plan;
     const bc_layer *layer = plan->layer;
     if (layer->beta_scaling) sum_abs(run, tile, origin, scratch);
 
     if (layer->type == BC_AND) count_source_bits(run, tile, origin, scratch);
 
-    for (size_t i = first_chunk; i < end_chunk; i++) {
-        const chunk chunk = chunk_of(plan, i);
+    for (size_t i = first_chunk, count; i < end_chunk; i += count) {
+        count = bc_plan_joined_chunks(plan, tile, i, end_chunk - i);
+        const chunk chunk = chunk_of(plan, i, count);
         if (bc_layer_is_binary(layer))
             sum_bits(run, tile, origin, &chunk, scratch);
         else
             sum_floats(run, tile, origin, &chunk, scratch);
-        finish_chunk(run, tile, &chunk, scratch);
+        finish_chunk(run, tile, &chunk, scratch, args);
     }
 }
 
@@ -472,6 +477,7 @@ static void compute_slice(void *context, size_t slice) {
     const run *run = context;
     const bc_plan *plan = run->plan;
     const slice_scratch scratch = scratch_of(run, slice);
+    bc_epilogue_args args = slice_args(plan);
     const size_t chunks = bc_plan_chunks(plan);
     size_t begin, end;
     share(plan->units / plan->unit_chunk, slice, run->slices, &begin, &end);
@@ -482,13 +488,20 @@ static void compute_slice(void *context, size_t slice) {
     while (begin < end) {
         const size_t index = begin / chunks, first_chunk = begin % chunks;
         const size_t end_chunk = bc_min(chunks, first_chunk + end - begin);
-        const bc_tile tile = bc_plan_tile(plan, index);
-        if (!bc_layer_is_binary(plan->layer) && !contains(&origin, &tile)) {
-            origin = bc_plan_window(plan, index, bc_divide_up(end, chunks) - index);
+        bc_tile tile = bc_plan_tile(plan, index);
+        size_t tiles = 1;
+        if (bc_layer_is_binary(plan->layer)) {
+            if (end_chunk - first_chunk == chunks) {
+                tiles = (end - begin) / chunks;
+                tile = bc_plan_joined(plan, index, &tiles);
+            }
+        } else if (!contains(&origin, &tile)) {
+            size_t window_tiles = bc_divide_up(end, chunks) - index;
+            origin = bc_plan_joined(plan, index, &window_tiles);
             prepare_window(run, &origin, &scratch);
         }
-        compute_tile(run, &tile, &origin, first_chunk, end_chunk, &scratch);
-        begin += end_chunk - first_chunk;
+        compute_tile(run, &tile, &origin, first_chunk, end_chunk, &scratch, &args);
+        begin += tiles * chunks - first_chunk - (chunks - end_chunk);
     }
 }
 
