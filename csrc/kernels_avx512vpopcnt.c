@@ -273,34 +273,43 @@ BC_FORCE_INLINE void count_word(__m512i *sums, int pixels, int blocks, int first
     }
 }
 
-/* `tiles` tiles of PIXELS x BLOCKS sums, which stay in registers; both must be literals, or the arrays spill. There is a
- * word at least. */
-#define XORPOP_TILE(NAME, PIXELS, BLOCKS)                                                              \
-    static void NAME(const bc_xorpop_args *args, size_t tiles, const uint64_t *source,                 \
-                     const uint64_t *weights, int32_t *counts) {                                       \
-        const size_t words = args->words, block_words = args->taps * words * BLOCK_FILTERS;            \
-        const size_t counts_stride = args->counts_stride;                                              \
-        const ptrdiff_t stride = args->source_stride, *end = args->tap_offset + args->taps;            \
-        for (; tiles; tiles--, source += PIXELS * stride, counts += PIXELS * counts_stride) {          \
-            const ptrdiff_t *tap = args->tap_offset;                                                   \
-            const uint64_t *pixel = source + *tap, *block = weights;                                   \
-            size_t left = words;                                                                       \
-            __m512i sums[PIXELS * BLOCKS];                                                             \
-            count_word(sums, PIXELS, BLOCKS, 1, pixel, stride, block, block_words);                    \
-            for (;;) {                                                                                 \
-                pixel++;                                                                               \
-                block += BLOCK_FILTERS;                                                                \
-                if (--left == 0) {                                                                     \
-                    if (++tap == end) break;                                                           \
-                    pixel = source + *tap;                                                             \
-                    left = words;                                                                      \
-                }                                                                                      \
-                count_word(sums, PIXELS, BLOCKS, 0, pixel, stride, block, block_words);                \
-            }                                                                                          \
-            UNROLL                                                                                     \
-            for (int p = 0; p < PIXELS; p++)                                                           \
-                store_sums(counts + (size_t)p * counts_stride, sums + p * BLOCKS, BLOCKS);             \
-        }                                                                                              \
+/* A stretch of pixels and blocks that is cut into tiles without a rest. */
+typedef struct xorpop_part {
+    size_t pixel, pixels, block, blocks;
+} xorpop_part;
+
+/* PIXELS x BLOCKS sums at a time, which stay in registers; both must be literals, or the arrays spill. There is a word at
+ * least. */
+#define XORPOP_TILE(NAME, PIXELS, BLOCKS)                                                                     \
+    static void NAME(const bc_xorpop_args *args, const xorpop_part *part) {                                   \
+        const size_t words = args->words, block_words = args->taps * words * BLOCK_FILTERS;                   \
+        const size_t counts_stride = args->counts_stride;                                                     \
+        const ptrdiff_t stride = args->source_stride, *end = args->tap_offset + args->taps;                   \
+        const uint64_t *weights = (const uint64_t *)args->weights + part->block * block_words;                \
+        for (size_t b = 0; b < part->blocks; b += BLOCKS, weights += BLOCKS * block_words) {                  \
+            const uint64_t *source = args->source + (ptrdiff_t)part->pixel * stride;                          \
+            int32_t *counts = args->counts + part->pixel * counts_stride + (part->block + b) * BLOCK_FILTERS; \
+            for (size_t p = 0; p < part->pixels; p += PIXELS, source += PIXELS * stride) {                    \
+                const ptrdiff_t *tap = args->tap_offset;                                                      \
+                const uint64_t *pixel = source + *tap, *block = weights;                                      \
+                size_t left = words;                                                                          \
+                __m512i sums[PIXELS * BLOCKS];                                                                \
+                count_word(sums, PIXELS, BLOCKS, 1, pixel, stride, block, block_words);                       \
+                for (;;) {                                                                                    \
+                    pixel++;                                                                                  \
+                    block += BLOCK_FILTERS;                                                                   \
+                    if (--left == 0) {                                                                        \
+                        if (++tap == end) break;                                                              \
+                        pixel = source + *tap;                                                                \
+                        left = words;                                                                         \
+                    }                                                                                         \
+                    count_word(sums, PIXELS, BLOCKS, 0, pixel, stride, block, block_words);                   \
+                }                                                                                             \
+                UNROLL                                                                                        \
+                for (int i = 0; i < PIXELS; i++, counts += counts_stride)                                     \
+                    store_sums(counts, sums + i * BLOCKS, BLOCKS);                                            \
+            }                                                                                                 \
+        }                                                                                                     \
     }
 
 XORPOP_TILE(xorpop_14x2, 14, 2)
@@ -312,25 +321,21 @@ XORPOP_TILE(xorpop_7x1, 7, 1)
 XORPOP_TILE(xorpop_1x1, 1, 1)
 
 typedef struct xorpop_tile {
-    size_t pixels, blocks;
-    void (*sum)(const bc_xorpop_args *args, size_t tiles, const uint64_t *source, const uint64_t *weights,
-                int32_t *counts);
+    size_t pixels;
+    void (*sum)(const bc_xorpop_args *args, const xorpop_part *part);
 } xorpop_tile;
 
 static void xorpop_long(const bc_xorpop_args *args) {
     static const xorpop_tile by_four[] = {
-        {14, 2, xorpop_14x2}, {7, 4, xorpop_7x4}, {4, 4, xorpop_4x4}, {2, 4, xorpop_2x4}, {1, 4, xorpop_1x4}};
-    static const xorpop_tile by_one[] = {{7, 1, xorpop_7x1}, {1, 1, xorpop_1x1}};
-    const size_t block_words = args->taps * args->words * BLOCK_FILTERS;
+        {14, xorpop_14x2}, {7, xorpop_7x4}, {4, xorpop_4x4}, {2, xorpop_2x4}, {1, xorpop_1x4}};
+    static const xorpop_tile by_one[] = {{7, xorpop_7x1}, {1, xorpop_1x1}};
+    const size_t fours = args->blocks / 4 * 4;
     for (size_t block = 0, blocks; block < args->blocks; block += blocks) {
-        blocks = args->blocks - block >= 4 ? 4 : 1;
-        const xorpop_tile *tile = blocks == 4 ? by_four : by_one;
-        for (size_t pixel = 0, tiles; pixel < args->pixels; pixel += tiles * tile->pixels, tile++) {
-            tiles = (args->pixels - pixel) / tile->pixels;
-            for (size_t b = block; tiles && b < block + blocks; b += tile->blocks)
-                tile->sum(args, tiles, args->source + (ptrdiff_t)pixel * args->source_stride,
-                          (const uint64_t *)args->weights + b * block_words,
-                          args->counts + pixel * args->counts_stride + b * BLOCK_FILTERS);
+        const xorpop_tile *tile = block < fours ? by_four : by_one;
+        blocks = block < fours ? fours : args->blocks - fours;
+        for (size_t pixel = 0, pixels; pixel < args->pixels; pixel += pixels, tile++) {
+            pixels = (args->pixels - pixel) / tile->pixels * tile->pixels;
+            if (pixels) tile->sum(args, &(xorpop_part){pixel, pixels, block, blocks});
         }
     }
 }

@@ -507,30 +507,27 @@ void bc_plan_destroy(bc_plan *plan) {
     free(plan);
 }
 
-/* Where part `index` of `parts` begins: they differ by 1 at most, so that threads get as much to do, each of them. */
-static size_t part_begin(size_t total, size_t parts, size_t index) {
+/* Where part `index` of `parts` begins: they differ by 1 at most, so that threads get as much to do, each of them. `most` is
+ * the largest part; divisions take as long as everything else that is done for a tile. */
+static size_t part_begin(size_t total, size_t parts, size_t most, size_t index) {
+    if (parts * most == total) return index * most;
     return (size_t)((uint64_t)total * index / parts); /* sizes are below 2^31 */
 }
 
-bc_tile bc_plan_tile(const bc_plan *plan, size_t index) {
+bc_tile bc_plan_joined_tiles(const bc_plan *plan, size_t index, size_t *count) {
     const size_t x = index % plan->tiles_x, rest = index / plan->tiles_x;
     const size_t y = rest % plan->tiles_y, image = rest / plan->tiles_y;
-    bc_tile tile = {.image = part_begin(plan->config.images, plan->tiles_images, image),
-                    .y = part_begin(plan->out_height, plan->tiles_y, y),
-                    .x = part_begin(plan->out_width, plan->tiles_x, x)};
-    tile.images = part_begin(plan->config.images, plan->tiles_images, image + 1) - tile.image;
-    tile.height = part_begin(plan->out_height, plan->tiles_y, y + 1) - tile.y;
-    tile.width = part_begin(plan->out_width, plan->tiles_x, x + 1) - tile.x;
+    const size_t joined = plan->tiles_x > 1 ? 1 : bc_min(plan->joined_tiles, plan->tiles_y - y);
+    *count = bc_min(*count, joined);
+#define CUT(total, parts, most, at) part_begin(plan->total, plan->parts, plan->most, at)
+    bc_tile tile = {.image = CUT(config.images, tiles_images, tile_images, image),
+                    .y = CUT(out_height, tiles_y, tile_height, y),
+                    .x = CUT(out_width, tiles_x, tile_width, x)};
+    tile.images = CUT(config.images, tiles_images, tile_images, image + 1) - tile.image;
+    tile.height = CUT(out_height, tiles_y, tile_height, y + *count) - tile.y;
+    tile.width = CUT(out_width, tiles_x, tile_width, x + 1) - tile.x;
+#undef CUT
     return tile;
-}
-
-bc_tile bc_plan_joined(const bc_plan *plan, size_t index, size_t *count) {
-    bc_tile joined = bc_plan_tile(plan, index);
-    const size_t first = index % plan->tiles_y;
-    *count = plan->tiles_x > 1 ? 1 : bc_min(bc_min(*count, plan->joined_tiles), plan->tiles_y - first);
-    if (*count > 1)
-        joined.height = part_begin(plan->out_height, plan->tiles_y, first + *count) - joined.y;
-    return joined;
 }
 
 size_t bc_plan_joined_chunks(const bc_plan *plan, const bc_tile *tile, size_t index, size_t count) {

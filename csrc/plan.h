@@ -91,11 +91,14 @@ static inline size_t bc_plan_tiles(const bc_plan *plan) {
 
 static inline size_t bc_plan_chunks(const bc_plan *plan) { return plan->layer->groups * plan->group_chunks; }
 
-bc_tile bc_plan_tile(const bc_plan *plan, size_t index);
-
 /* The tile that covers up to *count tiles from the one at `index` on, as many as are taken together and lie in the same image
  * and columns; *count becomes how many. */
-bc_tile bc_plan_joined(const bc_plan *plan, size_t index, size_t *count);
+bc_tile bc_plan_joined_tiles(const bc_plan *plan, size_t index, size_t *count);
+
+static inline bc_tile bc_plan_tile(const bc_plan *plan, size_t index) {
+    size_t one = 1;
+    return bc_plan_joined_tiles(plan, index, &one);
+}
 
 /* How many of `count` chunks from the one at `index` on `tile` is taken with at once. */
 size_t bc_plan_joined_chunks(const bc_plan *plan, const bc_tile *tile, size_t index, size_t count);

@@ -488,20 +488,16 @@ static void compute_slice(void *context, size_t slice) {
     while (begin < end) {
         const size_t index = begin / chunks, first_chunk = begin % chunks;
         const size_t end_chunk = bc_min(chunks, first_chunk + end - begin);
-        bc_tile tile = bc_plan_tile(plan, index);
-        size_t tiles = 1;
-        if (bc_layer_is_binary(plan->layer)) {
-            if (end_chunk - first_chunk == chunks) {
-                tiles = (end - begin) / chunks;
-                tile = bc_plan_joined(plan, index, &tiles);
-            }
-        } else if (!contains(&origin, &tile)) {
+        const int is_binary = bc_layer_is_binary(plan->layer), is_whole = end_chunk - first_chunk == chunks;
+        size_t tiles = is_binary && is_whole ? (end - begin) / chunks : 1;
+        const bc_tile tile = bc_plan_joined_tiles(plan, index, &tiles);
+        if (!is_binary && !contains(&origin, &tile)) {
             size_t window_tiles = bc_divide_up(end, chunks) - index;
-            origin = bc_plan_joined(plan, index, &window_tiles);
+            origin = bc_plan_joined_tiles(plan, index, &window_tiles);
             prepare_window(run, &origin, &scratch);
         }
         compute_tile(run, &tile, &origin, first_chunk, end_chunk, &scratch, &args);
-        begin += tiles * chunks - first_chunk - (chunks - end_chunk);
+        begin += is_whole ? tiles * chunks : end_chunk - first_chunk;
     }
 }
 
