@@ -177,9 +177,11 @@ BC_FORCE_INLINE void finish_channels(const bc_epilogue_args *args, size_t channe
         size_t channel = 0;                                                                              \
         for (; aligned && channel + at_once <= args->channels; channel += at_once)                       \
             finish_channels(args, channel, EPILOGUE_PARTS, 0, format, neuron, source);                   \
-        for (; channel < args->channels; channel += LANES) {                                             \
-            const size_t left = args->channels - channel;                                                \
-            finish_channels(args, channel, 1, left < LANES ? left : LANES, format, neuron, source);      \
+        for (; aligned && channel + LANES <= args->channels; channel += LANES)                           \
+            finish_channels(args, channel, 1, 0, format, neuron, source);                                \
+        for (size_t count; channel < args->channels; channel += count) {                                 \
+            count = args->channels - channel < LANES ? args->channels - channel : LANES;                 \
+            finish_channels(args, channel, 1, count, format, neuron, source);                            \
         }                                                                                                \
     }
 #define FOR_SOURCES(DO, format, neuron) \
