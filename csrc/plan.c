@@ -1,5 +1,6 @@
 #include "plan.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -383,12 +384,15 @@ static bc_status lay_out_workspace(bc_plan *plan) {
     bc_workspace_layout *layout = &plan->layout;
     const size_t pixels = tile_pixels(plan) * (binary ? plan->joined_tiles : 1);
 
-    size_t words = binary ? plan->config.images : 0, slots = layer->beta_scaling ? words : 0;
+    size_t rows = binary ? plan->config.images : 0, slots = layer->beta_scaling ? rows : 0;
     size_t bytes = 0, unused;
-    if (!bc_multiply(&words, plan->source_rows) || !bc_multiply(&words, plan->source_row_words) ||
+    if (!bc_multiply(&rows, plan->source_rows)) return BC_SIZE_OVERFLOW;
+    size_t words = rows;
+    if (!bc_multiply(&words, plan->source_row_words) ||
         !bc_multiply(&slots, plan->rows.count) || !bc_multiply(&slots, plan->columns.count) ||
         !add_part(&bytes, &unused, words, sizeof(uint64_t)) ||
-        !add_part(&bytes, &layout->abs_plane, slots, sizeof(float)))
+        !add_part(&bytes, &layout->abs_plane, slots, sizeof(float)) ||
+        !add_part(&bytes, &layout->row_states, rows, sizeof(atomic_uchar)))
         return BC_SIZE_OVERFLOW;
     layout->shared_bytes = bytes;
 

@@ -22,7 +22,7 @@ typedef struct bc_steps {
 /* Where the parts of a workspace begin, in bytes. The prepared source comes first and is shared, then each slice
  * has its own scratch. */
 typedef struct bc_workspace_layout {
-    size_t abs_plane, shared_bytes;
+    size_t abs_plane, row_states, shared_bytes;
     size_t sums, pixel_base, beta, corrected, staging, slot_rows, window_row, window, abs_window, slice_bytes;
 } bc_workspace_layout;
 

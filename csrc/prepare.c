@@ -190,7 +190,7 @@ static void prepare_slot_rows(const bc_plan *plan, const void *source, size_t im
     const size_t step = bc_layer_joins_rows(plan->layer) ? plan->rows.stride : 1;
     const size_t first = image * plan->rows.count + y * step, end = first + plan->gather_rows;
     size_t kept = 0;
-    if (scratch->end_row > first) {
+    if (scratch->end_row > first && scratch->end_row <= end) {
         kept = scratch->end_row - first;
         memmove(scratch->slot_rows, scratch->slot_rows + (plan->gather_rows - kept) * plan->slot_row_words,
                 kept * plan->slot_row_words * sizeof *scratch->slot_rows);

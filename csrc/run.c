@@ -1,4 +1,5 @@
 /* Running a plan: the source is prepared, then slices of (tile, chunk of filters) units are summed and finished. */
+#include <stdatomic.h>
 #include <string.h>
 
 #include "layer.h"
@@ -13,6 +14,7 @@ typedef struct run {
     const void *source;
     char *destination;
     char *shared;  /* the prepared source, the plane of mean |v| */
+    atomic_uchar *row_states; /* of the prepared source's rows; NULL where there is one slice, which need not ask */
     char *scratch; /* slice_bytes for each slice */
     size_t slices;
 } run;
@@ -71,20 +73,55 @@ static void share(size_t total, size_t slice, size_t slices, size_t *begin, size
     *end = *begin + each + (slice < rest);
 }
 
-/* ---- Preparing the whole source: XNOR and AND ----------------------------------------------------- */
+/* ---- Preparing the whole source: XNOR and AND -----------------------------------------------------
+ *
+ * Each slice prepares its share of the rows, then whatever rows its tiles read that nobody has begun, and waits for those that
+ * another slice is at. So slices run in any order, one after the other too, and threads meet once in a call, not twice: that is
+ * a microsecond of some twenty. */
 
-static void prepare_slice(void *context, size_t slice) {
-    const run *run = context;
+enum { ROW_UNTOUCHED, ROW_BEGUN, ROW_READY };
+
+static int begin_row(const run *run, size_t row) {
+    unsigned char untouched = ROW_UNTOUCHED;
+    return !run->row_states ||
+           atomic_compare_exchange_strong_explicit(&run->row_states[row], &untouched, ROW_BEGUN,
+                                                   memory_order_relaxed, memory_order_relaxed);
+}
+
+static void prepare_rows(const run *run, size_t begin, size_t end, bc_row_scratch *scratch) {
     const bc_plan *plan = run->plan;
-    const slice_scratch scratch = scratch_of(run, slice);
-    bc_row_scratch rows = {.slot_rows = scratch.slot_rows, .staging = scratch.staging};
     float *abs_plane = plan->layer->beta_scaling ? (float *)(run->shared + plan->layout.abs_plane) : NULL;
-    size_t begin, end;
-    share(plan->config.images * plan->source_rows, slice, run->slices, &begin, &end);
-    for (size_t row = begin; row < end; row++)
-        bc_prepare_words(plan, run->source, row, &rows,
+    for (size_t row = begin; row < end; row++) {
+        if (!begin_row(run, row)) continue;
+        bc_prepare_words(plan, run->source, row, scratch,
                          abs_plane ? abs_plane + row * plan->columns.count : NULL,
                          (uint64_t *)run->shared + row * plan->source_row_words);
+        if (run->row_states) atomic_store_explicit(&run->row_states[row], ROW_READY, memory_order_release);
+    }
+}
+
+static void prepare_share(const run *run, size_t slice, bc_row_scratch *scratch) {
+    size_t begin, end;
+    share(run->plan->config.images * run->plan->source_rows, slice, run->slices, &begin, &end);
+    prepare_rows(run, begin, end, scratch);
+}
+
+/* All rows that a tile reads. */
+static void need_rows(const run *run, const bc_tile *tile, bc_row_scratch *scratch) {
+    const bc_plan *plan = run->plan;
+    if (!run->row_states) return;
+    const int joins_rows = bc_layer_joins_rows(plan->layer);
+    const size_t step = joins_rows ? 1 : plan->rows.stride;
+    const size_t window = joins_rows ? 1 : (plan->rows.taps - 1) * plan->rows.dilation + 1;
+    for (size_t image = tile->image; image < tile->image + tile->images; image++) {
+        const size_t begin = image * plan->source_rows + tile->y * step;
+        const size_t end = begin + (tile->height - 1) * step + window;
+        prepare_rows(run, begin, end, scratch);
+        for (size_t row = begin; row < end; row++)
+            for (size_t turn = 0;
+                 atomic_load_explicit(&run->row_states[row], memory_order_acquire) != ROW_READY; turn++)
+                bc_pause(turn);
+    }
 }
 
 /* ---- Preparing the window of some tiles: BINARY_WEIGHTS ------------------------------------------- */
@@ -478,6 +515,10 @@ static void compute_slice(void *context, size_t slice) {
     const bc_plan *plan = run->plan;
     const slice_scratch scratch = scratch_of(run, slice);
     bc_epilogue_args args = slice_args(plan);
+    const int is_binary = bc_layer_is_binary(plan->layer);
+    bc_row_scratch rows = {.slot_rows = scratch.slot_rows, .staging = scratch.staging};
+    if (is_binary) prepare_share(run, slice, &rows);
+
     const size_t chunks = bc_plan_chunks(plan);
     size_t begin, end;
     share(plan->units / plan->unit_chunk, slice, run->slices, &begin, &end);
@@ -488,10 +529,12 @@ static void compute_slice(void *context, size_t slice) {
     while (begin < end) {
         const size_t index = begin / chunks, first_chunk = begin % chunks;
         const size_t end_chunk = bc_min(chunks, first_chunk + end - begin);
-        const int is_binary = bc_layer_is_binary(plan->layer), is_whole = end_chunk - first_chunk == chunks;
+        const int is_whole = end_chunk - first_chunk == chunks;
         size_t tiles = is_binary && is_whole ? (end - begin) / chunks : 1;
         const bc_tile tile = bc_plan_joined_tiles(plan, index, &tiles);
-        if (!is_binary && !contains(&origin, &tile)) {
+        if (is_binary) {
+            need_rows(run, &tile, &rows);
+        } else if (!contains(&origin, &tile)) {
             size_t window_tiles = bc_divide_up(end, chunks) - index;
             origin = bc_plan_joined_tiles(plan, index, &window_tiles);
             prepare_window(run, &origin, &scratch);
@@ -520,7 +563,11 @@ bc_status bc_plan_run(const bc_plan *plan, const void *source, void *destination
         .scratch = aligned + plan->layout.shared_bytes,
         .slices = slices,
     };
-    if (bc_layer_is_binary(plan->layer)) bc_for_slices(parallel, slices, prepare_slice, &run);
+    if (slices > 1 && bc_layer_is_binary(plan->layer)) {
+        const size_t rows = plan->config.images * plan->source_rows;
+        run.row_states = (atomic_uchar *)(run.shared + plan->layout.row_states);
+        for (size_t row = 0; row < rows; row++) atomic_init(&run.row_states[row], ROW_UNTOUCHED);
+    }
     bc_for_slices(parallel, slices, compute_slice, &run);
     return BC_OK;
 }

@@ -1,5 +1,11 @@
 #include "threads.h"
 
+#if defined(_WIN32)
+#include <windows.h>
+#else
+#include <sched.h>
+#endif
+
 static void run_serially(size_t count, void (*slice)(void *context, size_t index), void *context) {
     for (size_t i = 0; i < count; i++) slice(context, i);
 }
@@ -62,4 +68,17 @@ void bc_for_slices(const bc_parallel *parallel, size_t count, void (*slice)(void
         parallel->parallel_for(parallel->user, count, slice, context);
     else
         run_on_pool(count, slice, context);
+}
+
+void bc_pause(size_t turn) {
+    enum { MOMENTS = 1000 };
+    if (turn >= MOMENTS)
+#if defined(_WIN32)
+        SwitchToThread();
+#else
+        sched_yield();
+#endif
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
+    __builtin_ia32_pause();
+#endif
 }

@@ -8,4 +8,8 @@
 void bc_for_slices(const bc_parallel *parallel, size_t count, void (*slice)(void *context, size_t index),
                    void *context);
 
+/* What a slice that waits for another one does again and again, `turn` 0, 1, 2 ...: a moment, or if it has been long, other
+ * threads have their turn. */
+void bc_pause(size_t turn);
+
 #endif
