@@ -169,10 +169,12 @@ static void prepare_window(const run *run, const bc_tile *tile, const slice_scra
 /* ---- Sums ----------------------------------------------------------------------------------------- */
 
 /* Where the first taps of a tile's pixels read, relative to its first pixel's, as runs. */
-static bc_walk walk_of(const bc_tile *tile, const bc_steps *steps) {
-    return bc_flatten((bc_loop){tile->width, (ptrdiff_t)steps->column, 1},
-                      (bc_loop){tile->height, (ptrdiff_t)steps->row, tile->width},
-                      (bc_loop){tile->images, (ptrdiff_t)steps->image, tile->width * tile->height});
+static inline bc_walk walk_of(const bc_tile *tile, const bc_steps *steps) {
+    bc_walk walk = {{{tile->width, (ptrdiff_t)steps->column, 1},
+                     {tile->height, (ptrdiff_t)steps->row, tile->width},
+                     {tile->images, (ptrdiff_t)steps->image, tile->width * tile->height}}};
+    bc_flatten(&walk);
+    return walk;
 }
 
 /* Where the first tap of a tile's first pixel reads, in what was prepared from the first pixel of `origin` on. */
@@ -441,9 +443,10 @@ static void finish_segment(const run *run, const bc_tile *tile, const chunk *chu
 
     take_segment(plan, segment, chunk, args);
     if (!plan->excludes) {
-        const bc_walk walk =
-            bc_flatten((bc_loop){width, stride, 1}, (bc_loop){height, row_stride, tile->width},
-                       (bc_loop){tile->images, (ptrdiff_t)image_elements, tile->width * tile->height});
+        bc_walk walk = {{{width, stride, 1},
+                         {height, row_stride, tile->width},
+                         {tile->images, (ptrdiff_t)image_elements, tile->width * tile->height}}};
+        bc_flatten(&walk);
         FOR_RUNS(walk, element, pixel)
         finish_pixels(run, chunk, segment, scratch, args, pixel, walk.loops[0].count, first + element,
                       walk.loops[0].stride);

@@ -16,12 +16,12 @@ typedef struct bc_walk {
     bc_loop loops[3]; /* innermost first; the innermost has pixels == 1 */
 } bc_walk;
 
-/* Takes the loops innermost first. */
-static inline bc_walk bc_flatten(bc_loop x, bc_loop y, bc_loop image) {
+/* In place: copies of loops that have just been written wait for the writes. */
+static inline void bc_flatten(bc_walk *walk) {
     const bc_loop once = {1, 0, 1};
-    bc_walk walk = {{x, y, image}};
+    bc_loop *inner = &walk->loops[0];
     for (int outer = 1; outer < 3; outer++) {
-        bc_loop *inner = &walk.loops[0], *next = &walk.loops[outer];
+        bc_loop *next = &walk->loops[outer];
         if (next->count == 1) continue;
         const int one_pixel = inner->count == 1 && next->pixels == 1;
         const int joins = next->stride == (ptrdiff_t)inner->count * inner->stride &&
@@ -31,7 +31,6 @@ static inline bc_walk bc_flatten(bc_loop x, bc_loop y, bc_loop image) {
         inner->count *= next->count;
         *next = once;
     }
-    return walk;
 }
 
 #endif
