@@ -286,9 +286,9 @@ typedef struct xorpop_part {
  * least. */
 #define XORPOP_TILE(NAME, PIXELS, BLOCKS)                                                                     \
     static void NAME(const bc_xorpop_args *args, const xorpop_part *part) {                                   \
-        const size_t words = args->words, block_words = args->taps * words * BLOCK_FILTERS;                   \
+        const size_t window = args->taps * args->words, block_words = window * BLOCK_FILTERS;                 \
         const size_t counts_stride = args->counts_stride;                                                     \
-        const ptrdiff_t stride = args->source_stride, *end = args->tap_offset + args->taps;                   \
+        const ptrdiff_t stride = args->source_stride;                                                         \
         const uint64_t *weights = (const uint64_t *)args->weights + part->block * block_words;                \
         for (size_t b = 0; b < part->blocks; b += BLOCKS, weights += BLOCKS * block_words) {                  \
             const uint64_t *source = args->source + (ptrdiff_t)part->pixel * stride;                          \
@@ -296,16 +296,16 @@ typedef struct xorpop_part {
             for (size_t p = 0; p < part->pixels; p += PIXELS, source += PIXELS * stride) {                    \
                 const ptrdiff_t *tap = args->tap_offset;                                                      \
                 const uint64_t *pixel = source + *tap, *block = weights;                                      \
-                size_t left = words;                                                                          \
+                size_t left = args->words;                                                                    \
                 __m512i sums[PIXELS * BLOCKS];                                                                \
                 count_word(sums, PIXELS, BLOCKS, 1, pixel, stride, block, block_words);                       \
-                for (;;) {                                                                                    \
+                /* One loop over taps and words, and a counted one, or Clang leaves the sums in memory. */    \
+                for (size_t word = 1; word < window; word++) {                                                \
                     pixel++;                                                                                  \
                     block += BLOCK_FILTERS;                                                                   \
                     if (--left == 0) {                                                                        \
-                        if (++tap == end) break;                                                              \
-                        pixel = source + *tap;                                                                \
-                        left = words;                                                                         \
+                        pixel = source + *++tap;                                                              \
+                        left = args->words;                                                                   \
                     }                                                                                         \
                     count_word(sums, PIXELS, BLOCKS, 0, pixel, stride, block, block_words);                   \
                 }                                                                                             \
