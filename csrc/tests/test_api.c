@@ -474,6 +474,28 @@ static void expect_even_tiles(const bc_plan *plan) {
              most.images, most.height, most.width);
 }
 
+/* Tiles taken together are the rectangle of all of them, and their sums with as many chunks as go with it have room. */
+static void expect_joined_tiles(const bc_plan *plan, size_t first, size_t most) {
+    size_t count = most, rows = 0;
+    const bc_tile joined = bc_plan_joined_tiles(plan, first, &count);
+    if (count < 1 || count > most) fail("%zu of %zu tiles", count, most);
+    for (size_t i = first; i < first + count; i++) {
+        const bc_tile tile = bc_plan_tile(plan, i);
+        if (tile.image != joined.image || tile.images != joined.images || tile.x != joined.x ||
+            tile.width != joined.width || tile.y != joined.y + rows)
+            fail("tile %zu is not in that of %zu from %zu on", i, count, first);
+        rows += tile.height;
+    }
+    if (rows != joined.height) fail("%zu rows of %zu tiles, not %zu", joined.height, count, rows);
+    if (plan->layer->type == BC_BINARY_WEIGHTS) return; /* which are summed one by one */
+
+    const size_t chunks = bc_plan_joined_chunks(plan, &joined, 0, bc_plan_chunks(plan));
+    const size_t filters = chunks * plan->chunk_blocks * plan->layer->block_filters;
+    if (chunks < 1 || chunks > plan->group_chunks) fail("%zu chunks", chunks);
+    if (joined.images * joined.height * joined.width * filters > plan->sums_at_once)
+        fail("%zu filters of %zu tiles", filters, count);
+}
+
 static void test_tiles(void) {
     const size_t sizes[][3] = {{1, 14, 14}, {1, 5, 600}, {9, 7, 5}, {1, 61, 27}, {3, 1, 1}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
@@ -490,10 +512,14 @@ static void test_tiles(void) {
             bc_plan *plan = NULL;
             case_begin("tiles of %zu x %zu x %zu, type %d", images, height, width, type);
             if (bc_layer_create(&made.layer, &layer) == BC_OK &&
-                bc_plan_create(layer, &made.plan, &plan) == BC_OK)
+                bc_plan_create(layer, &made.plan, &plan) == BC_OK) {
                 expect_even_tiles(plan);
-            else
+                for (size_t tile = 0; tile < bc_plan_tiles(plan); tile++)
+                    for (size_t most = 1; most <= bc_plan_tiles(plan) - tile; most++)
+                        expect_joined_tiles(plan, tile, most);
+            } else {
                 fail("refused");
+            }
             case_end();
             bc_plan_destroy(plan);
             bc_layer_destroy(layer);
