@@ -582,6 +582,7 @@ def epilogue(
     args.scale = <const float *>data(scale)
     args.bias = <const float *>data(bias)
     args.beta = <const float *>data(beta)
+    args.beta_stride = 1
     args.neuron.type = <bc_neuron_type><int>kind
     args.neuron.a = a
     args.neuron.b = b

@@ -106,6 +106,7 @@ cdef extern from "kernels.h" nogil:
         const float *scale
         const float *bias
         const float *beta
+        size_t beta_stride
         bc_neuron neuron
         bc_format format
         void *destination

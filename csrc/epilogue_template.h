@@ -119,6 +119,7 @@ BC_FORCE_INLINE void finish_channels(const bc_epilogue_args *args, size_t channe
     const float *sums = source == FROM_SUMS ? args->sums + channel : NULL;
     const int32_t *pixel_base = args->pixel_base;
     const float *beta = args->beta;
+    const size_t beta_stride = args->beta_stride;
     const unsigned count_shift = args->count_shift, sum_shift = args->sum_shift;
     const size_t row_stride = args->row_stride, base_stride = args->pixel_base_stride;
     const size_t at = channel + (format == BC_BITS ? args->destination_bit : 0);
@@ -128,7 +129,8 @@ BC_FORCE_INLINE void finish_channels(const bc_epilogue_args *args, size_t channe
     char *destination = args->destination;
 
     for (size_t left = args->pixels; left; left--, destination += stride) {
-        const int32_t base = source == TO_BITS_BASED || (source == FROM_COUNTS && pixel_base) ? *pixel_base : 0;
+        const int32_t base =
+            source == TO_BITS_BASED || (source == FROM_COUNTS && pixel_base) ? *pixel_base : 0;
         BC_UNROLL
         for (int i = 0; i < parts; i++) {
             const channel_terms *of = &terms[i];
@@ -144,8 +146,9 @@ BC_FORCE_INLINE void finish_channels(const bc_epilogue_args *args, size_t channe
                 y = load_floats(sums + i * LANES);
             } else {
                 const ints x = load_ints(counts + i * LANES);
-                y = to_floats(source == FROM_XNOR_COUNTS ? minus(minus(of->base, x), x)
-                                                         : sums_of(plus(of->base, base), x, count_shift, sum_shift));
+                y = to_floats(source == FROM_XNOR_COUNTS
+                                  ? minus(minus(of->base, x), x)
+                                  : sums_of(plus(of->base, base), x, count_shift, sum_shift));
             }
             y = multiply(y, of->scale);
             if (beta) y = multiply(y, spread(*beta));
@@ -165,29 +168,30 @@ BC_FORCE_INLINE void finish_channels(const bc_epilogue_args *args, size_t channe
         else
             counts += row_stride;
         if (pixel_base) pixel_base += base_stride;
-        if (beta) beta++;
+        if (beta) beta += beta_stride;
     }
 }
 
 /* One function for each, so that none has to share its registers. */
-#define FINISH(format, neuron, source)                                                                   \
-    static void finish_##format##_##neuron##_##source(const bc_epilogue_args *args) {                    \
-        const size_t at_once = EPILOGUE_PARTS * LANES;                                                   \
-        const int aligned = format != BC_BITS || args->destination_bit % LANES == 0;                     \
-        size_t channel = 0;                                                                              \
-        for (; aligned && channel + at_once <= args->channels; channel += at_once)                       \
-            finish_channels(args, channel, EPILOGUE_PARTS, 0, format, neuron, source);                   \
-        for (; aligned && channel + LANES <= args->channels; channel += LANES)                           \
-            finish_channels(args, channel, 1, 0, format, neuron, source);                                \
-        for (size_t count; channel < args->channels; channel += count) {                                 \
-            count = args->channels - channel < LANES ? args->channels - channel : LANES;                 \
-            finish_channels(args, channel, 1, count, format, neuron, source);                            \
-        }                                                                                                \
+#define FINISH(format, neuron, source)                                                   \
+    static void finish_##format##_##neuron##_##source(const bc_epilogue_args *args) {    \
+        const size_t at_once = EPILOGUE_PARTS * LANES;                                   \
+        const int aligned = format != BC_BITS || args->destination_bit % LANES == 0;     \
+        size_t channel = 0;                                                              \
+        for (; aligned && channel + at_once <= args->channels; channel += at_once)       \
+            finish_channels(args, channel, EPILOGUE_PARTS, 0, format, neuron, source);   \
+        for (; aligned && channel + LANES <= args->channels; channel += LANES)           \
+            finish_channels(args, channel, 1, 0, format, neuron, source);                \
+        for (size_t count; channel < args->channels; channel += count) {                 \
+            count = args->channels - channel < LANES ? args->channels - channel : LANES; \
+            finish_channels(args, channel, 1, count, format, neuron, source);            \
+        }                                                                                \
     }
 #define FOR_SOURCES(DO, format, neuron) \
     DO(format, neuron, FROM_XNOR_COUNTS) DO(format, neuron, FROM_COUNTS) DO(format, neuron, FROM_SUMS)
-#define FOR_NEURONS(DO, format) \
-    FOR_SOURCES(DO, format, NO_NEURON) FOR_SOURCES(DO, format, SLOPED_NEURON) FOR_SOURCES(DO, format, OTHER_NEURON)
+#define FOR_NEURONS(DO, format)        \
+    FOR_SOURCES(DO, format, NO_NEURON) \
+    FOR_SOURCES(DO, format, SLOPED_NEURON) FOR_SOURCES(DO, format, OTHER_NEURON)
 FOR_NEURONS(FINISH, BC_FLOAT32)
 FOR_NEURONS(FINISH, BC_FLOAT16)
 FOR_NEURONS(FINISH, BC_BITS)
@@ -198,7 +202,7 @@ static void epilogue(const bc_epilogue_args *args) {
 #define ENTRY(format, neuron, source) [format][neuron][source] = finish_##format##_##neuron##_##source,
     static void (*const finish[][3][5])(const bc_epilogue_args *) = {
         FOR_NEURONS(ENTRY, BC_FLOAT32) FOR_NEURONS(ENTRY, BC_FLOAT16) FOR_NEURONS(ENTRY, BC_BITS)
-        ENTRY(BC_BITS, NO_NEURON, TO_BITS) ENTRY(BC_BITS, NO_NEURON, TO_BITS_BASED)};
+            ENTRY(BC_BITS, NO_NEURON, TO_BITS) ENTRY(BC_BITS, NO_NEURON, TO_BITS_BASED)};
 #undef ENTRY
     const bc_neuron_type type = args->neuron.type;
     finish_neuron neuron = OTHER_NEURON;

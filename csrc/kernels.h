@@ -115,8 +115,9 @@ typedef struct bc_epilogue_args {
     size_t pixel_base_stride;
     unsigned count_shift, sum_shift;
     const float *scale, *bias; /* [channels] */
-    const float *beta;         /* [pixels], or NULL for no multiplication */
-    bc_neuron neuron;          /* a_terms: [channels] */
+    const float *beta;         /* [pixels], beta_stride apart, or NULL for no multiplication */
+    size_t beta_stride;
+    bc_neuron neuron; /* a_terms: [channels] */
     bc_format format;
     void *destination;            /* the first pixel: its first channel, or for BC_BITS its first word */
     ptrdiff_t destination_stride; /* in floats, halves or words */

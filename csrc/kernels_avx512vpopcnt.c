@@ -284,36 +284,37 @@ typedef struct xorpop_part {
 
 /* PIXELS x BLOCKS sums at a time, which stay in registers; both must be literals, or the arrays spill. There is a word at
  * least. */
-#define XORPOP_TILE(NAME, PIXELS, BLOCKS)                                                                     \
-    static void NAME(const bc_xorpop_args *args, const xorpop_part *part) {                                   \
-        const size_t window = args->taps * args->words, block_words = window * BLOCK_FILTERS;                 \
-        const size_t counts_stride = args->counts_stride;                                                     \
-        const ptrdiff_t stride = args->source_stride;                                                         \
-        const uint64_t *weights = (const uint64_t *)args->weights + part->block * block_words;                \
-        for (size_t b = 0; b < part->blocks; b += BLOCKS, weights += BLOCKS * block_words) {                  \
-            const uint64_t *source = args->source + (ptrdiff_t)part->pixel * stride;                          \
-            int32_t *counts = args->counts + part->pixel * counts_stride + (part->block + b) * BLOCK_FILTERS; \
-            for (size_t p = 0; p < part->pixels; p += PIXELS, source += PIXELS * stride) {                    \
-                const ptrdiff_t *tap = args->tap_offset;                                                      \
-                const uint64_t *pixel = source + *tap, *block = weights;                                      \
-                size_t left = args->words;                                                                    \
-                __m512i sums[PIXELS * BLOCKS];                                                                \
-                count_word(sums, PIXELS, BLOCKS, 1, pixel, stride, block, block_words);                       \
-                /* One loop over taps and words, and a counted one, or Clang leaves the sums in memory. */    \
-                for (size_t word = 1; word < window; word++) {                                                \
-                    pixel++;                                                                                  \
-                    block += BLOCK_FILTERS;                                                                   \
-                    if (--left == 0) {                                                                        \
-                        pixel = source + *++tap;                                                              \
-                        left = args->words;                                                                   \
-                    }                                                                                         \
-                    count_word(sums, PIXELS, BLOCKS, 0, pixel, stride, block, block_words);                   \
-                }                                                                                             \
-                UNROLL                                                                                        \
-                for (int i = 0; i < PIXELS; i++, counts += counts_stride)                                     \
-                    store_sums(counts, sums + i * BLOCKS, BLOCKS);                                            \
-            }                                                                                                 \
-        }                                                                                                     \
+#define XORPOP_TILE(NAME, PIXELS, BLOCKS)                                                                  \
+    static void NAME(const bc_xorpop_args *args, const xorpop_part *part) {                                \
+        const size_t window = args->taps * args->words, block_words = window * BLOCK_FILTERS;              \
+        const size_t counts_stride = args->counts_stride;                                                  \
+        const ptrdiff_t stride = args->source_stride;                                                      \
+        const uint64_t *weights = (const uint64_t *)args->weights + part->block * block_words;             \
+        for (size_t b = 0; b < part->blocks; b += BLOCKS, weights += BLOCKS * block_words) {               \
+            const uint64_t *source = args->source + (ptrdiff_t)part->pixel * stride;                       \
+            int32_t *counts =                                                                              \
+                args->counts + part->pixel * counts_stride + (part->block + b) * BLOCK_FILTERS;            \
+            for (size_t p = 0; p < part->pixels; p += PIXELS, source += PIXELS * stride) {                 \
+                const ptrdiff_t *tap = args->tap_offset;                                                   \
+                const uint64_t *pixel = source + *tap, *block = weights;                                   \
+                size_t left = args->words;                                                                 \
+                __m512i sums[PIXELS * BLOCKS];                                                             \
+                count_word(sums, PIXELS, BLOCKS, 1, pixel, stride, block, block_words);                    \
+                /* One loop over taps and words, and a counted one, or Clang leaves the sums in memory. */ \
+                for (size_t word = 1; word < window; word++) {                                             \
+                    pixel++;                                                                               \
+                    block += BLOCK_FILTERS;                                                                \
+                    if (--left == 0) {                                                                     \
+                        pixel = source + *++tap;                                                           \
+                        left = args->words;                                                                \
+                    }                                                                                      \
+                    count_word(sums, PIXELS, BLOCKS, 0, pixel, stride, block, block_words);                \
+                }                                                                                          \
+                UNROLL                                                                                     \
+                for (int i = 0; i < PIXELS; i++, counts += counts_stride)                                  \
+                    store_sums(counts, sums + i * BLOCKS, BLOCKS);                                         \
+            }                                                                                              \
+        }                                                                                                  \
     }
 
 XORPOP_TILE(xorpop_14x2, 14, 2)

@@ -388,9 +388,8 @@ static bc_status lay_out_workspace(bc_plan *plan) {
     size_t bytes = 0, unused;
     if (!bc_multiply(&rows, plan->source_rows)) return BC_SIZE_OVERFLOW;
     size_t words = rows;
-    if (!bc_multiply(&words, plan->source_row_words) ||
-        !bc_multiply(&slots, plan->rows.count) || !bc_multiply(&slots, plan->columns.count) ||
-        !add_part(&bytes, &unused, words, sizeof(uint64_t)) ||
+    if (!bc_multiply(&words, plan->source_row_words) || !bc_multiply(&slots, plan->rows.count) ||
+        !bc_multiply(&slots, plan->columns.count) || !add_part(&bytes, &unused, words, sizeof(uint64_t)) ||
         !add_part(&bytes, &layout->abs_plane, slots, sizeof(float)) ||
         !add_part(&bytes, &layout->row_states, rows, sizeof(atomic_uchar)))
         return BC_SIZE_OVERFLOW;
@@ -413,7 +412,6 @@ static bc_status lay_out_workspace(bc_plan *plan) {
         !add_part(&bytes, &layout->pixel_base, layer->type == BC_AND ? pixels * layer->groups : 0,
                   sizeof(int32_t)) ||
         !add_part(&bytes, &layout->beta, pixels, sizeof(float)) ||
-        !add_part(&bytes, &layout->corrected, BC_EPILOGUE_CHANNELS + BC_SLACK, sizeof(int32_t)) ||
         !add_part(&bytes, &layout->staging, plan->staging_floats, sizeof(float)) ||
         !add_part(&bytes, &layout->slot_rows, slot_rows, sizeof(uint64_t)) ||
         !add_part(&bytes, &layout->window_row, window_row, sizeof(float)) ||
@@ -470,8 +468,11 @@ static bc_status fill_plan(bc_plan *plan) {
         status = bc_thresholds_create(layer, config->pack_bias, config->pack_scale, &plan->thresholds);
     if (status != BC_OK) return status;
 
-    plan->excludes = layer->type == BC_XNOR && config->edge_mode == BC_EDGE_EXCLUDE &&
-                     (plan->rows.any_off || plan->columns.any_off);
+    const int excludes = layer->type == BC_XNOR && config->edge_mode == BC_EDGE_EXCLUDE;
+    if (excludes && (plan->rows.any_off || plan->columns.any_off))
+        status = bc_borders_create(layer, &plan->rows, &plan->columns, &plan->thresholds, &plan->borders);
+    if (status != BC_OK) return status;
+
     const size_t window_bits = layer->kernel_height * layer->kernel_width * layer->group_inputs;
     for (size_t c = 0; c < sizeof plan->full_base / sizeof plan->full_base[0]; c++)
         plan->full_base[c] = (int32_t)window_bits;
@@ -502,6 +503,7 @@ void bc_plan_destroy(bc_plan *plan) {
     free((void *)plan->config.pack_bias);
     free((void *)plan->config.pack_scale);
     bc_thresholds_free(&plan->thresholds);
+    bc_borders_free(&plan->borders);
     free(plan->tap_offset);
     free(plan->tap_offset_abs);
     free(plan->gather_tap_bit);

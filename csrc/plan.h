@@ -2,6 +2,7 @@
 #ifndef BC_PLAN_H
 #define BC_PLAN_H
 
+#include "borders.h"
 #include "geometry.h"
 #include "layer.h"
 #include "threshold.h"
@@ -23,7 +24,7 @@ typedef struct bc_steps {
  * has its own scratch. */
 typedef struct bc_workspace_layout {
     size_t abs_plane, row_states, shared_bytes;
-    size_t sums, pixel_base, beta, corrected, staging, slot_rows, window_row, window, abs_window, slice_bytes;
+    size_t sums, pixel_base, beta, staging, slot_rows, window_row, window, abs_window, slice_bytes;
 } bc_workspace_layout;
 
 struct bc_plan {
@@ -60,13 +61,14 @@ struct bc_plan {
         off_source_words; /* XNOR and AND: [slot_words] what off-source slots hold, all bits alike for a dense_run */
     float *off_source_values; /* BINARY_WEIGHTS: [input_channels] */
 
-    int excludes; /* XNOR with EXCLUDE where some tap is off the source: sums need correction at the borders */
+    bc_borders borders;       /* XNOR with EXCLUDE where some tap is off the source; otherwise NULL */
     bc_thresholds thresholds; /* BC_BITS destinations, where bits are thresholds of sums; otherwise NULL */
     int32_t full_base[BC_EPILOGUE_CHANNELS + BC_SLACK]; /* XNOR: channel_base where all taps count */
 
     size_t tile_images, tile_height, tile_width;
     size_t tiles_images, tiles_y, tiles_x; /* how many of them */
-    size_t joined_tiles; /* along y, at most, taken as one where a slice has them all: XNOR and AND sum them at once, BINARY_WEIGHTS
+    size_t
+        joined_tiles; /* along y, at most, taken as one where a slice has them all: XNOR and AND sum them at once, BINARY_WEIGHTS
                           * prepares what they read at once */
     size_t sums_at_once; /* of tiles or chunks taken together; a tile and a chunk at least */
 
@@ -87,6 +89,13 @@ struct bc_plan {
 
 static inline size_t bc_plan_tiles(const bc_plan *plan) {
     return plan->tiles_images * plan->tiles_y * plan->tiles_x;
+}
+
+/* What the epilogue needs at a destination pixel with borders, of all filters. */
+static inline const int32_t *bc_border_base(const bc_plan *plan, size_t y, size_t x) {
+    const bc_borders *borders = &plan->borders;
+    const size_t kind = borders->row_kind[y] * borders->column_kinds + borders->column_kind[x];
+    return borders->bases + kind * plan->layer->groups * plan->layer->group_filters;
 }
 
 static inline size_t bc_plan_chunks(const bc_plan *plan) { return plan->layer->groups * plan->group_chunks; }

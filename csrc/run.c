@@ -13,15 +13,16 @@ typedef struct run {
     const bc_plan *plan;
     const void *source;
     char *destination;
-    char *shared;  /* the prepared source, the plane of mean |v| */
-    atomic_uchar *row_states; /* of the prepared source's rows; NULL where there is one slice, which need not ask */
-    char *scratch; /* slice_bytes for each slice */
+    char *shared; /* the prepared source, the plane of mean |v| */
+    atomic_uchar
+        *row_states; /* of the prepared source's rows; NULL where there is one slice, which need not ask */
+    char *scratch;   /* slice_bytes for each slice */
     size_t slices;
 } run;
 
 typedef struct slice_scratch {
     void *sums; /* int32 counts or float sums, [tile pixels][chunk filters] */
-    int32_t *pixel_base, *corrected;
+    int32_t *pixel_base;
     uint64_t *slot_rows;
     float *beta, *staging, *window_row, *window, *abs_window;
 } slice_scratch;
@@ -39,7 +40,6 @@ static slice_scratch scratch_of(const run *run, size_t slice) {
     return (slice_scratch){
         .sums = base + layout->sums,
         .pixel_base = (int32_t *)(base + layout->pixel_base),
-        .corrected = (int32_t *)(base + layout->corrected),
         .beta = (float *)(base + layout->beta),
         .staging = (float *)(base + layout->staging),
         .slot_rows = (uint64_t *)(base + layout->slot_rows),
@@ -315,7 +315,6 @@ static bc_epilogue_args slice_args(const bc_plan *plan) {
     const bc_layer *layer = plan->layer;
     return (bc_epilogue_args){
         .channel_base = layer->type == BC_XNOR ? plan->full_base : NULL,
-        .pixel_base_stride = layer->groups,
         .count_shift = layer->type == BC_XNOR,
         .sum_shift = layer->type == BC_AND,
         .neuron = layer->neuron,
@@ -324,12 +323,10 @@ static bc_epilogue_args slice_args(const bc_plan *plan) {
 }
 
 /* What is the same for a segment's pixels. */
-static void take_segment(const bc_plan *plan, const segment *segment, const chunk *chunk,
-                         bc_epilogue_args *args) {
+static void take_segment(const bc_plan *plan, const segment *segment, bc_epilogue_args *args) {
     const bc_layer *layer = plan->layer;
     const bc_plan_config *config = &plan->config;
     const size_t filter = segment->first_filter;
-    args->row_stride = chunk->blocks * layer->block_filters;
     args->channels = segment->channels;
     args->scale = layer->scale + filter;
     args->bias = layer->bias + filter;
@@ -347,71 +344,93 @@ static void take_segment(const bc_plan *plan, const segment *segment, const chun
     }
 }
 
-/* Emits `pixels` pixels of a segment from tile pixel `pixel` on, to the destination at `element`. */
+/* Some of a tile's pixels: the first and from each to the next, in the tile and in elements of the destination. */
+typedef struct stretch {
+    size_t pixels, pixel, pixel_step;
+    size_t element;
+    ptrdiff_t element_step;
+} stretch;
+
 static void finish_pixels(const run *run, const chunk *chunk, const segment *segment,
-                          const slice_scratch *scratch, bc_epilogue_args *args, size_t pixel, size_t pixels,
-                          size_t element, ptrdiff_t stride) {
+                          const slice_scratch *scratch, const stretch *stretch, bc_epilogue_args *args) {
     static const size_t element_bytes[] = {
         [BC_FLOAT32] = sizeof(float), [BC_FLOAT16] = sizeof(uint16_t), [BC_BITS] = sizeof(uint64_t)};
     const bc_layer *layer = run->plan->layer;
-    const size_t first_sum = segment->first_sum + pixel * args->row_stride;
+    const size_t filters = chunk->blocks * layer->block_filters;
+    const size_t first_sum = segment->first_sum + stretch->pixel * filters;
     if (bc_layer_is_binary(layer))
         args->counts = (const int32_t *)scratch->sums + first_sum;
     else
         args->sums = (const float *)scratch->sums + first_sum;
-    if (layer->type == BC_AND) args->pixel_base = scratch->pixel_base + pixel * layer->groups + chunk->group;
-    if (layer->beta_scaling) args->beta = scratch->beta + pixel;
-    args->pixels = pixels;
-    args->destination = run->destination + element * element_bytes[args->format];
-    args->destination_stride = stride;
+    args->row_stride = stretch->pixel_step * filters;
+    if (layer->type == BC_AND) {
+        args->pixel_base = scratch->pixel_base + stretch->pixel * layer->groups + chunk->group;
+        args->pixel_base_stride = stretch->pixel_step * layer->groups;
+    }
+    if (layer->beta_scaling) {
+        args->beta = scratch->beta + stretch->pixel;
+        args->beta_stride = stretch->pixel_step;
+    }
+    args->pixels = stretch->pixels;
+    args->destination = run->destination + stretch->element * element_bytes[args->format];
+    args->destination_stride = stretch->element_step;
     layer->kernels->epilogue(args);
 }
 
-static int whole_window(const bc_layer *layer, bc_tap_range rows, bc_tap_range columns) {
-    return rows.end - rows.begin == layer->kernel_height &&
-           columns.end - columns.begin == layer->kernel_width;
+/* A grid of a tile's pixels: the first, and in elements of the destination from each to the next. */
+typedef struct grid {
+    size_t images, height, width;
+    size_t pixel, element;
+    size_t image_elements, row_elements, column_elements;
+} grid;
+
+static void finish_grid(const run *run, const bc_tile *tile, const chunk *chunk, const segment *segment,
+                        const grid *grid, const slice_scratch *scratch, bc_epilogue_args *args) {
+    bc_walk walk = {{{grid->width, (ptrdiff_t)grid->column_elements, 1},
+                     {grid->height, (ptrdiff_t)grid->row_elements, tile->width},
+                     {grid->images, (ptrdiff_t)grid->image_elements, tile->width * tile->height}}};
+    bc_flatten(&walk);
+    FOR_RUNS(walk, element, pixel)
+    finish_pixels(run, chunk, segment, scratch,
+                  &(stretch){walk.loops[0].count, grid->pixel + pixel, 1, grid->element + element,
+                             walk.loops[0].stride},
+                  args);
 }
 
-/* channel_base for pixels whose window has taps off the source that EXCLUDE leaves out. Those read zeros, so each
- * counted its weight bits; taking these out again leaves the sum over the other taps. */
-static void correct_base(const bc_layer *layer, bc_tap_range rows, bc_tap_range columns,
-                         const segment *segment, int32_t *base) {
-    const size_t filter = segment->first_filter;
-    const int32_t *all = bc_layer_weight_bits(layer, layer->kernel_height, layer->kernel_width) + filter;
-    const int32_t *bottom_right = bc_layer_weight_bits(layer, rows.end, columns.end) + filter;
-    const int32_t *bottom_left = bc_layer_weight_bits(layer, rows.end, columns.begin) + filter;
-    const int32_t *top_right = bc_layer_weight_bits(layer, rows.begin, columns.end) + filter;
-    const int32_t *top_left = bc_layer_weight_bits(layer, rows.begin, columns.begin) + filter;
-    const size_t taps = (size_t)(rows.end - rows.begin) * (columns.end - columns.begin);
-    const int32_t bits = (int32_t)(taps * layer->group_inputs);
-    for (size_t c = 0; c < segment->channels; c++) {
-        const int32_t inside = bottom_right[c] - bottom_left[c] - top_right[c] + top_left[c];
-        base[c] = bits + 2 * (all[c] - inside);
-    }
-}
-
-/* Makes `args` those of pixels with that window; `corrected` has room for what must differ. */
-static void finish_window(const bc_plan *plan, bc_tap_range rows, bc_tap_range columns,
-                          const segment *segment, int32_t *corrected, bc_epilogue_args *args) {
-    const bc_thresholds *thresholds = &plan->thresholds;
-    const size_t filter = segment->first_filter;
-    const int whole = whole_window(plan->layer, rows, columns);
-    if (!whole) correct_base(plan->layer, rows, columns, segment, corrected);
-    if (!thresholds->count_threshold) {
-        args->channel_base = whole ? plan->full_base : corrected;
-        return;
-    }
-    args->bit_threshold = whole ? thresholds->count_threshold + filter : corrected;
-    for (size_t c = 0; !whole && c < segment->channels; c++)
-        corrected[c] = bc_count_threshold(plan->layer, corrected[c], thresholds->turn[filter + c],
-                                          thresholds->flip[filter + c]);
-}
-
-static size_t equal_ranges(const bc_tap_range *ranges, size_t count) {
+static size_t equal_kinds(const uint32_t *kinds, size_t count) {
     size_t equal = 1;
-    while (equal < count && ranges[equal].begin == ranges[0].begin && ranges[equal].end == ranges[0].end)
-        equal++;
+    while (equal < count && kinds[equal] == kinds[0]) equal++;
     return equal;
+}
+
+/* Rows with the same taps on the source: first all columns as if each were the middle one, then once more those that are not,
+ * from top to bottom. These are few. */
+static void finish_borders(const run *run, const bc_tile *tile, const chunk *chunk, const segment *segment,
+                           const grid *grid, const slice_scratch *scratch, bc_epilogue_args *args) {
+    const bc_plan *plan = run->plan;
+    const uint32_t *row_kind = plan->borders.row_kind + tile->y;
+    const uint32_t *column_kind = plan->borders.column_kind + tile->x;
+    const int32_t **base = plan->thresholds.count_threshold ? &args->bit_threshold : &args->channel_base;
+    struct grid part = *grid;
+    part.images = 1;
+    for (size_t image = 0; image < grid->images; image++)
+        for (size_t y = 0; y < grid->height; y += part.height) {
+            part.height = equal_kinds(row_kind + y, grid->height - y);
+            part.pixel = (image * tile->height + y) * tile->width;
+            part.element = grid->element + image * grid->image_elements + y * grid->row_elements;
+            const size_t middle = grid->width / 2;
+            *base = bc_border_base(plan, tile->y + y, tile->x + middle) + segment->first_filter;
+            finish_grid(run, tile, chunk, segment, &part, scratch, args);
+            for (size_t x = 0; x < grid->width; x++) {
+                if (column_kind[x] == column_kind[middle]) continue;
+                *base = bc_border_base(plan, tile->y + y, tile->x + x) + segment->first_filter;
+                finish_pixels(run, chunk, segment, scratch,
+                              &(stretch){part.height, part.pixel + x, tile->width,
+                                         part.element + x * grid->column_elements,
+                                         (ptrdiff_t)grid->row_elements},
+                              args);
+            }
+        }
 }
 
 static void finish_segment(const run *run, const bc_tile *tile, const chunk *chunk, const segment *segment,
@@ -438,32 +457,20 @@ static void finish_segment(const run *run, const bc_tile *tile, const chunk *chu
         (config->clip_y + tile->y * factor + segment->sub_y) * row_elements +
         (config->clip_x + tile->x * factor + segment->sub_x) * pixel_elements +
         (shape->format == BC_BITS ? 0 : config->destination_channel_offset + segment->channel);
-    const ptrdiff_t stride = (ptrdiff_t)(factor * pixel_elements);
-    const ptrdiff_t row_stride = (ptrdiff_t)(factor * row_elements);
-
-    take_segment(plan, segment, chunk, args);
-    if (!plan->excludes) {
-        bc_walk walk = {{{width, stride, 1},
-                         {height, row_stride, tile->width},
-                         {tile->images, (ptrdiff_t)image_elements, tile->width * tile->height}}};
-        bc_flatten(&walk);
-        FOR_RUNS(walk, element, pixel)
-        finish_pixels(run, chunk, segment, scratch, args, pixel, walk.loops[0].count, first + element,
-                      walk.loops[0].stride);
-        return;
-    }
-    for (size_t image = 0; image < tile->images; image++)
-        for (size_t y = 0; y < height; y++)
-            for (size_t x = 0, equal; x < width; x += equal) {
-                const bc_tap_range *columns_here = plan->columns.valid + tile->x + x;
-                equal = equal_ranges(columns_here, width - x);
-                finish_window(plan, plan->rows.valid[tile->y + y], *columns_here, segment, scratch->corrected,
-                              args);
-                finish_pixels(run, chunk, segment, scratch, args,
-                              (image * tile->height + y) * tile->width + x, equal,
-                              first + image * image_elements + y * (size_t)row_stride + x * (size_t)stride,
-                              stride);
-            }
+    const grid grid = {
+        .images = tile->images,
+        .height = height,
+        .width = width,
+        .element = first,
+        .image_elements = image_elements,
+        .row_elements = factor * row_elements,
+        .column_elements = factor * pixel_elements,
+    };
+    take_segment(plan, segment, args);
+    if (plan->borders.bases)
+        finish_borders(run, tile, chunk, segment, &grid, scratch, args);
+    else
+        finish_grid(run, tile, chunk, segment, &grid, scratch, args);
 }
 
 static void finish_chunk(const run *run, const bc_tile *tile, const chunk *chunk,

@@ -154,9 +154,12 @@ static bc_epilogue_args make_args(const epilogue_sizes *sizes) {
         args.sums = float_terms(total, sizes->numbers);
     }
     if (sizes->with_beta) {
-        float *beta = memory_input(sizes->pixels * sizeof *beta);
-        fill_floats(beta, sizes->pixels, FLOATS_ORDINARY);
+        const size_t stride = 1 + random_below(3);
+        const size_t betas = sizes->pixels ? (sizes->pixels - 1) * stride + 1 : 0;
+        float *beta = memory_input(betas * sizeof *beta);
+        fill_floats(beta, betas, FLOATS_ORDINARY);
         args.beta = beta;
+        args.beta_stride = stride;
     }
     if (sizes->neuron->type == BC_NEURON_PRELU) args.neuron.a_terms = float_terms(channels, FLOATS_ORDINARY);
     if (sizes->with_pack_terms) {
@@ -181,7 +184,7 @@ static float epilogue_x(const bc_epilogue_args *args, size_t pixel, size_t chann
     const float sum = args->counts ? (float)exact_sum(args, pixel, channel)
                                    : args->sums[pixel * args->row_stride + channel];
     const float scaled = sum * args->scale[channel];
-    const float with_beta = args->beta ? scaled * args->beta[pixel] : scaled;
+    const float with_beta = args->beta ? scaled * args->beta[pixel * args->beta_stride] : scaled;
     return with_beta + args->bias[channel];
 }
 
@@ -320,7 +323,7 @@ static epilogue_sizes random_epilogue(void) {
                             .sum_shift = (unsigned)random_below(2),
                             .neuron = &neurons[0],
                             .numbers = (float_pattern)random_below(FLOAT_PATTERNS),
-                            .destination_bit = random_below(200)};
+                            .destination_bit = random_below(2) ? random_below(200) : 16 * random_below(12)};
 }
 
 /* Every neuron over numbers of every size: scale 1 and bias -0 hand them through as they are. */
