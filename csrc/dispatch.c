@@ -85,7 +85,7 @@ static void build_registry(void) {
     registry.status = BC_UNKNOWN_ISA;
 }
 
-/* 0: untouched, 1: being built by some thread, 2: ready. A spin suffices: building takes microseconds, with a probe some 200. */
+/* 0: untouched, 1: being built by some thread, 2: ready. A spin suffices: building takes microseconds, with a probe some 300. */
 static atomic_int registry_state;
 
 static void ensure_registry(void) {
