@@ -61,6 +61,7 @@ uint32_t bc_cpu_features(void) {
     features |= feature_if(leaf[ECX], 1, BC_CPU_avx512vbmi);
     features |= feature_if(leaf[ECX], 14, BC_CPU_avx512vpopcntdq);
     features |= feature_if(leaf[ECX], 12, BC_CPU_avx512bitalg);
+    features |= feature_if(leaf[ECX], 11, BC_CPU_avx512vnni);
     return features;
 }
 

@@ -22,7 +22,8 @@
     FEATURE(avx512bitalg, 13)    \
     FEATURE(neon, 14)            \
     FEATURE(asimddp, 15)         \
-    FEATURE(sha3, 16)
+    FEATURE(sha3, 16)            \
+    FEATURE(avx512vnni, 17)
 
 enum {
 #define FEATURE(name, bit) BC_CPU_##name = 1 << bit,

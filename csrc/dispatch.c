@@ -25,7 +25,7 @@ static const bc_isa_entry isas[] = {
 #if defined(__x86_64__) || defined(_M_X64)
     {"avx2", NEEDS_AVX2, &bc_kernels_avx2, 0},
     {"avx512vpopcnt", NEEDS_AVX512VPOPCNT, &bc_kernels_avx512vpopcnt, 0},
-    {"avx512carrysave", NEEDS_AVX512VPOPCNT, &bc_kernels_avx512carrysave, 1},
+    {"avx512carrysave", NEEDS_AVX512VPOPCNT | BC_CPU_avx512vnni, &bc_kernels_avx512carrysave, 1},
 #elif (defined(__aarch64__) && !defined(__AARCH64EB__)) || defined(_M_ARM64)
     {"neon", BC_CPU_neon, &bc_kernels_neon, 0},
     {"asimddp", BC_CPU_neon | BC_CPU_asimddp, &bc_kernels_asimddp, 0},
@@ -85,7 +85,7 @@ static void build_registry(void) {
     registry.status = BC_UNKNOWN_ISA;
 }
 
-/* 0: untouched, 1: being built by some thread, 2: ready. A spin suffices: building takes microseconds, with a probe some 200. */
+/* 0: untouched, 1: being built by some thread, 2: ready. A spin suffices: building takes microseconds, with a probe some 300. */
 static atomic_int registry_state;
 
 static void ensure_registry(void) {

@@ -4,7 +4,7 @@
 
 #include "kernels.h"
 
-/* Whether the xorpop of `candidate` is clearly faster here than that of `present`: some 200 us of both, taking turns. */
+/* Whether the xorpop of `candidate` is clearly faster here than that of `present`: some 300 us of both, taking turns. */
 int bc_probe_xorpop(const bc_kernels *candidate, const bc_kernels *present);
 
 #endif

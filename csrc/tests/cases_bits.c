@@ -97,16 +97,23 @@ static void xorpop_case(const subject *isa, xorpop_sizes sizes) {
                         popcount_of(window_word(&window, pixel, tap, word) ^ bits);
             }
     int32_t *actual = memory_output(total * sizeof *actual);
-    kernels->xorpop(&(bc_xorpop_args){.source = window.source,
-                                      .source_stride = window.stride,
-                                      .tap_offset = window.tap_offset,
-                                      .taps = sizes.taps,
-                                      .words = words,
-                                      .weights = packing.blocks,
-                                      .pixels = sizes.pixels,
-                                      .blocks = blocks,
-                                      .counts = actual,
-                                      .counts_stride = counts_stride});
+    /* All blocks at once, or as many as a caller that splits them takes. */
+    const size_t block_bytes = sizes.taps * words * kernels->xorpop_block_word_bytes;
+    const size_t step = sizes.pixels % 2 ? blocks : divide_up(64, lanes);
+    size_t first = 0;
+    do {
+        kernels->xorpop(&(bc_xorpop_args){.source = window.source,
+                                          .source_stride = window.stride,
+                                          .tap_offset = window.tap_offset,
+                                          .taps = sizes.taps,
+                                          .words = words,
+                                          .weights = (const char *)packing.blocks + first * block_bytes,
+                                          .pixels = sizes.pixels,
+                                          .blocks = blocks - first < step ? blocks - first : step,
+                                          .counts = actual + first * lanes,
+                                          .counts_stride = counts_stride});
+        first += step;
+    } while (first < blocks);
     expect_i32("counts", actual, expected, total);
     case_end();
 }
@@ -140,6 +147,14 @@ static void xorpop_cases(const subject *isa) {
         xorpop_case(isa, (xorpop_sizes){1 + words % (4 * lanes), 1, 64 * words, 1 + words % 5, 0,
                                         BITS_STRIPES, BITS_ZERO});
     xorpop_case(isa, (xorpop_sizes){4 * lanes, 1, 64 * 1100, 5, 0, BITS_STRIPES, BITS_ZERO});
+    /* Carries that just fit 16 bits, and one word more. */
+    for (size_t words = 1024; words <= 1025; words++)
+        xorpop_case(isa, (xorpop_sizes){3 * lanes, 1, 64 * words, 2, 0, BITS_ONE, BITS_ZERO});
+    /* Every number of 64-filter chunks' rests, in windows of every length at which layouts may change. */
+    for (size_t words = 1; words <= 12; words++)
+        for (size_t filters = 8; filters <= 144; filters += 8)
+            xorpop_case(isa, (xorpop_sizes){filters - random_below(8), 1, 64 * words, 1 + random_below(8),
+                                            kind++, BITS_RANDOM, BITS_RANDOM});
     xorpop_case(isa, (xorpop_sizes){2 * lanes + 1, 17, 64 * 65, 5, 1, BITS_RANDOM, BITS_RANDOM});
     xorpop_case(isa, (xorpop_sizes){0, 9, 64, 5, 0, BITS_RANDOM, BITS_RANDOM});
 }
