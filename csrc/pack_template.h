@@ -17,6 +17,7 @@
  */
 enum {
     PACK_PARTS = 64 / LANES,   /* of a word */
+    PACK_ASKING_PARTS = 8,     /* pixels of more are slower for being asked for, from L2 */
     PACK_TILE_CHANNELS = 16384 /* after which what was watched is looked at, and repaired */
 };
 
@@ -61,7 +62,10 @@ BC_FORCE_INLINE void take_kept(pack_mode mode, const bc_pack_args *args, int par
     floats threshold[PACK_KEPT_PARTS];
     load_limits(mode, (pack_limits){args->threshold, NULL}, parts, threshold);
     const int whole = parts / PACK_PARTS, rest = parts % PACK_PARTS;
+    const int asks = PACK_AHEAD > 0 && parts <= PACK_ASKING_PARTS;
     for (size_t left = args->pixels; left; left--, source += source_stride, words += words_stride) {
+        BC_UNROLL
+        for (int part = 0; asks && part < parts; part++) ask_for(source + part * LANES, PACK_AHEAD);
         BC_UNROLL
         for (int i = 0; i < whole; i++)
             take_word(mode, source + 64 * i, threshold + PACK_PARTS * i,
