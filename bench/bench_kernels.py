@@ -35,9 +35,9 @@ def widen(dtype: Any) -> Callable[[str], Run]:
 
 def pack_f32(isa: str) -> Run:
     source = ordinary(rng, PIXELS, CHANNELS)
-    bias, scale = ordinary(rng, 2, CHANNELS)
+    thresholds = kernels.InputThresholds(*ordinary(rng, 2, CHANNELS))
     out = np.empty((PIXELS, WORDS), np.uint64)
-    return lambda: kernels.pack_f32(isa, source, bias, scale, out=out)
+    return lambda: kernels.pack_f32(isa, source, thresholds=thresholds, out=out)
 
 
 def terms_f32(isa: str) -> Run:

@@ -9,7 +9,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from binconv.bench.cases import LAYERS, XNOR, LayerCase, prepare
 
 
-@pytest.mark.parametrize("what", ["pack", "read"])
+@pytest.mark.parametrize("what", [parts.ONE_SIGN, parts.BOTH_SIGNS, "read"])
 @pytest.mark.parametrize("place", parts.PLACES)
 def test_packing(benchmark: BenchmarkFixture, place: str, what: str) -> None:
     """512 MiB in all: float32 to bits, and a plain read of the same."""

@@ -43,11 +43,19 @@ static void count_source(const bc_kernels *kernels) {
     float *values = filled(PIXELS * CHANNELS * sizeof *values);
     float *abs_sum = filled(PIXELS * sizeof *abs_sum);
 
-    bc_pack_args pack = {source, CHANNELS, PIXELS, CHANNELS, NULL, NULL, words, WORDS, NULL};
+    bc_pack_args pack = {.source = source,
+                         .source_stride = CHANNELS,
+                         .pixels = PIXELS,
+                         .channels = CHANNELS,
+                         .bias = bias,
+                         .scale = scale,
+                         .words = words,
+                         .words_stride = WORDS};
     COUNT("pack_f32", kernels->pack_f32(&pack));
-    pack.bias = bias;
-    pack.scale = scale;
-    COUNT("pack_f32, terms", kernels->pack_f32(&pack));
+    pack.threshold = bias;
+    COUNT("pack_f32, thresholds", kernels->pack_f32(&pack));
+    pack.flip = filled(CHANNELS);
+    COUNT("pack_f32, thresholds and flips", kernels->pack_f32(&pack));
     pack.abs_sum = abs_sum;
     COUNT("pack_f32, terms and |v|", kernels->pack_f32(&pack));
     const bc_terms_args terms = {source, CHANNELS, PIXELS, CHANNELS, bias, scale, values, CHANNELS, abs_sum};

@@ -28,6 +28,8 @@ CHANNELS = 256
 PLACES = {"L2": 512 * 1024, "memory": 128 * 1024 * 1024}
 """Where the source of packing lies, and how many bytes of it."""
 
+ONE_SIGN, BOTH_SIGNS = "scales above 0", "scales of both signs"
+
 TINY = LayerCase("1×1 1²×64", 1, 64, 64, kernel=1)
 DENSE = LAYERS[5]
 
@@ -38,31 +40,43 @@ def passes(source_bytes: int) -> int:
 
 
 def pack_and_read(source_bytes: int) -> dict[str, Run]:
-    """Packing float32 with bias and scale, and reading the same bytes; the bare kernels."""
+    """Packing float32 with bias and scale, and reading the same bytes; the bare kernels.
+
+    Channels whose scale is negative take more work.
+    """
     isa = bc.isa()
     generator = np.random.default_rng(3)
     pixels = source_bytes // (4 * CHANNELS)
     source = generator.standard_normal((pixels, CHANNELS), dtype=np.float32)
     bias, scale = generator.standard_normal((2, CHANNELS), dtype=np.float32)
+    one_sign, both_signs = (_kernels.InputThresholds(bias, s) for s in (abs(scale), scale))
     out = np.empty((pixels, CHANNELS // 64), np.uint64)
     repeat = passes(source_bytes)
     words = source.view(np.uint64)
+
+    def pack(thresholds: _kernels.InputThresholds) -> Run:
+        return lambda: _kernels.pack_f32(isa, source, thresholds=thresholds, out=out, repeat=repeat)
+
     return {
-        "pack": lambda: _kernels.pack_f32(isa, source, bias, scale, out=out, repeat=repeat),
+        ONE_SIGN: pack(one_sign),
+        BOTH_SIGNS: pack(both_signs),
         "read": lambda: _kernels.read(isa, words, repeat=repeat),
     }
 
 
-def packing(rounds: int) -> dict[str, dict[str, float]]:
+def packing(rounds: int) -> dict[str, dict[str, dict[str, float]]]:
     """Bytes of source a second, and the part of a plain read that this is."""
     found = {}
     for place, size in PLACES.items():
         timed = Rounds(pack_and_read(size), rounds)
         moved = size * passes(size)
         found[place] = {
-            "pack": moved / timed.seconds("pack"),
-            "read": moved / timed.seconds("read"),
-            "share": timed.times_faster("pack", than="read"),
+            signs: {
+                "pack": moved / timed.seconds(signs),
+                "read": moved / timed.seconds("read"),
+                "share": timed.times_faster(signs, than="read"),
+            }
+            for signs in (ONE_SIGN, BOTH_SIGNS)
         }
     return found
 
@@ -180,9 +194,10 @@ def memory_bytes(case: LayerCase) -> int | None:
 def lines(found: dict[str, Any]) -> list[str]:
     """What was measured, in sentences."""
     said = [
-        f"packing float32 with bias and scale, source in {place}: "
+        f"packing float32 with bias and scale, {signs}, source in {place}: "
         f"{speeds['pack'] / 1e9:.1f} GB/s, {speeds['share']:.0%} of a plain read"
-        for place, speeds in found["packing"].items()
+        for place, by_signs in found["packing"].items()
+        for signs, speeds in by_signs.items()
     ]
     dense = found["dense"]
     said.append(

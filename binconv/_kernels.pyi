@@ -9,12 +9,20 @@ def own(isa: str) -> tuple[str, ...]: ...
 def widen(
     isa: str, source: ArrayLike, *, out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]: ...
+
+class InputThresholds:
+    channels: int
+    def __init__(self, bias: ArrayLike, scale: ArrayLike) -> None: ...
+    @property
+    def flips(self) -> bool: ...
+
 def pack_f32(
     isa: str,
     source: ArrayLike,
     bias: ArrayLike | None = None,
     scale: ArrayLike | None = None,
     *,
+    thresholds: InputThresholds | None = None,
     abs_sum: NDArray[np.float32] | None = None,
     out: NDArray[np.uint64] | None = None,
     repeat: int = 1,

@@ -14,7 +14,7 @@ import numpy as np
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int8_t, int32_t, uint32_t, uint64_t
 
-from binconv.c_api cimport BC_BITS, BC_FLOAT16, BC_FLOAT32, bc_neuron_type
+from binconv.c_api cimport BC_BITS, BC_FLOAT16, BC_FLOAT32, BC_OK, bc_neuron_type
 from binconv.c_kernels cimport *
 
 cnp.import_array()
@@ -180,14 +180,51 @@ def widen(str isa, source, *, out=None):
     return out
 
 
+cdef class InputThresholds:
+    """What decides the bits of (x + bias) * scale, as pack_f32 takes it without abs_sum."""
+
+    cdef bc_input_thresholds thresholds
+    cdef readonly Py_ssize_t channels
+
+    def __cinit__(self, bias, scale):
+        bias, scale = (np.ascontiguousarray(terms, np.float32) for terms in (bias, scale))
+        require(bias.ndim == 1, "bias must have 1 dimension")
+        require(scale.shape == bias.shape, f"scale must have shape {bias.shape}")
+        self.channels = bias.size
+        if bc_input_thresholds_create(
+            <const float *>data(bias), <const float *>data(scale), self.channels, &self.thresholds
+        ) != BC_OK:
+            raise MemoryError
+
+    def __dealloc__(self):
+        bc_input_thresholds_free(&self.thresholds)
+
+    @property
+    def flips(self):
+        """Whether any channel needs it."""
+        return self.thresholds.flip != NULL
+
+
 def pack_f32(
-    str isa, source, bias=None, scale=None, *, abs_sum=None, out=None, Py_ssize_t repeat=1
+    str isa,
+    source,
+    bias=None,
+    scale=None,
+    *,
+    InputThresholds thresholds=None,
+    abs_sum=None,
+    out=None,
+    Py_ssize_t repeat=1,
 ):
-    """(pixels, channels) to words (pixels, ceil(channels / 64)); adds to abs_sum (pixels,)."""
+    """(pixels, channels) to words (pixels, ceil(channels / 64)).
+
+    By thresholds, or with abs_sum (pixels,), which it adds to, by terms.
+    """
     cdef const bc_kernels *kernels = table(isa)
     source = as_source(source, np.float32, "source")
     pixels, channels = source.shape
     bias, scale = two_terms(bias, scale, channels, "terms")
+    require(bias is None or abs_sum is not None, "terms are for abs_sum; thresholds for bits alone")
     abs_sum = as_abs_sum(abs_sum, pixels)
     out = as_out(out, np.uint64, (pixels, words_of(channels, 64)))
     cdef bc_pack_args args
@@ -195,6 +232,12 @@ def pack_f32(
     args.source_stride = row_stride(source, "source")
     args.pixels = pixels
     args.channels = channels
+    args.threshold = NULL
+    args.flip = NULL
+    if thresholds is not None:
+        require(thresholds.channels == channels, "thresholds must have the channels of source")
+        args.threshold = thresholds.thresholds.threshold
+        args.flip = thresholds.thresholds.flip
     args.bias = <const float *>data(bias)
     args.scale = <const float *>data(scale)
     args.words = <uint64_t *>data(out)

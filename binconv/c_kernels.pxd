@@ -1,8 +1,8 @@
 # The kernel tables, as csrc/kernels.h and csrc/dispatch.h declare them; contracts are in kernels.def.
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int8_t, int32_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, uint8_t, uint32_t, uint64_t
 
-from binconv.c_api cimport bc_format, bc_neuron
+from binconv.c_api cimport bc_format, bc_neuron, bc_status
 
 
 cdef extern from "kernels.h" nogil:
@@ -19,6 +19,8 @@ cdef extern from "kernels.h" nogil:
         const float *source
         ptrdiff_t source_stride
         size_t pixels, channels
+        const float *threshold
+        const uint8_t *flip
         const float *bias
         const float *scale
         uint64_t *words
@@ -151,6 +153,17 @@ cdef extern from "dispatch.h" nogil:
     const char *bc_isa_name(size_t index)
     const bc_kernels *bc_kernels_of(size_t index)
     const bc_kernels *bc_kernels_own(size_t index)
+
+
+cdef extern from "input_threshold.h" nogil:
+    ctypedef struct bc_input_thresholds:
+        float *threshold
+        uint8_t *flip
+
+    bc_status bc_input_thresholds_create(
+        const float *bias, const float *scale, size_t channels, bc_input_thresholds *thresholds
+    )
+    void bc_input_thresholds_free(bc_input_thresholds *thresholds)
 
 
 cdef extern from *:

@@ -124,16 +124,23 @@ static inline floats with_terms(floats x, floats bias, floats scale) {
         (floats){_mm256_add_ps(x.low, bias.low), _mm256_fmadd_ps(x.high, opaque_one(), bias.high)}, scale);
 }
 
-/* One vector of bytes, whose 4-byte pieces vpackss leaves in the order 0 2 4 6 1 3 5 7 of 4 lanes each. */
+static inline __m256i not_below(__m256 x, __m256 limit) {
+    return _mm256_castps_si256(_mm256_cmp_ps(x, limit, _CMP_NLT_UQ));
+}
+
+/* Bytes, all bits set where a lane of x or y is not below its limit. vpackss leaves their 4-byte pieces in the order
+ * 0 2 4 6 1 3 5 7. */
+static inline __m256i not_below_pair(floats x, floats y, floats limit_x, floats limit_y) {
+    const __m256i shorts_x =
+        _mm256_packs_epi32(not_below(x.low, limit_x.low), not_below(x.high, limit_x.high));
+    const __m256i shorts_y =
+        _mm256_packs_epi32(not_below(y.low, limit_y.low), not_below(y.high, limit_y.high));
+    return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(shorts_x, shorts_y),
+                                       _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
 static inline uint32_t nonnegative_pair(floats x, floats y) {
-    const __m256 zero = _mm256_setzero_ps();
-#define AT_LEAST_0(v) _mm256_castps_si256(_mm256_cmp_ps(v, zero, _CMP_NLT_UQ))
-    const __m256i shorts_x = _mm256_packs_epi32(AT_LEAST_0(x.low), AT_LEAST_0(x.high));
-    const __m256i shorts_y = _mm256_packs_epi32(AT_LEAST_0(y.low), AT_LEAST_0(y.high));
-#undef AT_LEAST_0
-    const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(shorts_x, shorts_y),
-                                                      _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    return (uint32_t)_mm256_movemask_epi8(bytes);
+    return (uint32_t)_mm256_movemask_epi8(not_below_pair(x, y, spread(0.0f), spread(0.0f)));
 }
 
 /* GCC 12 would load terms once for each pixel, rather than once for a group. */
@@ -177,6 +184,43 @@ static inline void cut_words(const uint64_t *from, size_t count, size_t bits, si
 #define PACK_WORDS 0
 #define PACK_GROUP 2
 #define PACK_AHEAD 0
+#include "terms_template.h"
+
+/* By halves of the word. */
+BC_FORCE_INLINE void pack_halves(const floats *x, const floats *threshold, const uint8_t *flip, int parts,
+                                 uint64_t present, uint64_t *word, floats *watched) {
+    const floats none = spread(0.0f);
+    UNROLL
+    for (int i = 0; i < 4; i += 2) {
+        uint32_t bits = 0;
+        if (i < parts) {
+            const int pair = i + 1 < parts;
+            __m256i bytes =
+                not_below_pair(x[i], pair ? x[i + 1] : none, threshold[i], pair ? threshold[i + 1] : none);
+            if (flip) {
+                bytes = _mm256_xor_si256(bytes, _mm256_loadu_si256((const __m256i *)(flip + 16 * i)));
+                watched->low = _mm256_or_ps(watched->low, _mm256_cmp_ps(x[i].low, x[i].high, _CMP_UNORD_Q));
+                if (pair)
+                    watched->high =
+                        _mm256_or_ps(watched->high, _mm256_cmp_ps(x[i + 1].low, x[i + 1].high, _CMP_UNORD_Q));
+            }
+            bits = (uint32_t)_mm256_movemask_epi8(bytes) & (uint32_t)(present >> 16 * i);
+        }
+        memcpy((char *)word + 2 * i, &bits, sizeof bits);
+    }
+}
+
+BC_FORCE_INLINE void pack_word(const floats *x, const floats *threshold, int parts, uint64_t present,
+                               uint64_t *word) {
+    pack_halves(x, threshold, NULL, parts, present, word, NULL);
+}
+
+BC_FORCE_INLINE void pack_word_flipped(const floats *x, const floats *threshold, const uint8_t *flip,
+                                       int parts, uint64_t present, uint64_t *word, floats *watched) {
+    pack_halves(x, threshold, flip, parts, present, word, watched);
+}
+
+#define PACK_KEPT_PARTS 6
 #include "pack_template.h"
 
 /* ---- XNOR: half counts (half_counts.h) of 32 filters to a vector of bytes, two pixels at once --------------------- */

@@ -123,6 +123,54 @@ static inline void cut_words(const uint64_t *from, size_t count, size_t bits, si
 #define PACK_WORDS 4
 #define PACK_GROUP 1
 #define PACK_AHEAD 2048
+#include "terms_template.h"
+
+/* A mask goes to memory by itself: that takes a store, while masks are joined, and taken to other registers, one a cycle. GCC
+ * would join them. */
+static inline void store_mask(__mmask16 bits, char *to) {
+#if defined(__GNUC__)
+    __asm__("kmovw %1, %0" : "=m"(*(char(*)[2])to) : "k"(bits));
+#else
+    memcpy(to, &bits, sizeof bits);
+#endif
+}
+
+BC_FORCE_INLINE void pack_word(const floats *x, const floats *threshold, int parts, uint64_t present,
+                               uint64_t *word) {
+    if (parts < 4) *word = 0;
+    UNROLL
+    for (int i = 0; i < parts; i++)
+        store_mask(_mm512_cmp_ps_mask(x[i], threshold[i], _CMP_NLT_UQ) & (__mmask16)(present >> 16 * i),
+                   (char *)word + 2 * i);
+}
+
+/* Signs of differences, packed to bytes, of which the flips are 64 too. vpackss leaves their 4-byte pieces in the order
+ * 0 4 8 12 1 5 9 13 2 ... */
+BC_FORCE_INLINE void pack_word_flipped(const floats *x, const floats *threshold, const uint8_t *flip,
+                                       int parts, uint64_t present, uint64_t *word, floats *watched) {
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m512i sign[4];
+    UNROLL
+    for (int i = 0; i < 4; i++)
+        sign[i] = i < parts ? _mm512_castps_si512(_mm512_sub_ps(x[i], threshold[i])) : _mm512_setzero_si512();
+    const __m512i bytes =
+        _mm512_permutexvar_epi32(order, _mm512_packs_epi16(_mm512_packs_epi32(sign[0], sign[1]),
+                                                           _mm512_packs_epi32(sign[2], sign[3])));
+    const __m512i flips = _mm512_loadu_si512(flip);
+    enum { NOT_A_XOR_B = 0xc3 };
+    const __mmask64 bits = _mm512_movepi8_mask(_mm512_ternarylogic_epi64(bytes, flips, flips, NOT_A_XOR_B));
+    *word = present == ~UINT64_C(0) ? bits : _kand_mask64(bits, present);
+    /* 0 * x is NaN where x is not finite. Multiplications have units of their own; where words take few, their latency would
+     * show. */
+    const floats zero = _mm512_setzero_ps();
+    floats seen = x[0];
+    if (parts > 1) seen = _mm512_fmadd_ps(seen, zero, x[1]);
+    if (parts > 2) seen = _mm512_fmadd_ps(seen, zero, parts > 3 ? _mm512_fmadd_ps(x[2], zero, x[3]) : x[2]);
+    *watched =
+        parts > 3 ? _mm512_fmadd_ps(seen, zero, *watched) : _mm512_or_ps(*watched, multiply(seen, zero));
+}
+
+#define PACK_KEPT_PARTS 16
 #include "pack_template.h"
 
 /* ---- Gathering bits: eight words at once, from as many source words as fill a vector --------------- */

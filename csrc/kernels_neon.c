@@ -78,18 +78,22 @@ static inline floats multiply(floats x, floats y) {
     return x;
 }
 
-/* Byte i of 16: bit i % 8 where lane i, of 4 vectors of 4, is not set. */
-static inline uint8x16_t clear_bits(const uint32x4_t set[4]) {
-    const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201)));
+/* Lanes, of 4 vectors of 4, all of whose bits are set or none are, as bytes. */
+static inline uint8x16_t lane_bytes(const uint32x4_t set[4]) {
     const uint16x8_t low = vuzp1q_u16(vreinterpretq_u16_u32(set[0]), vreinterpretq_u16_u32(set[1]));
     const uint16x8_t high = vuzp1q_u16(vreinterpretq_u16_u32(set[2]), vreinterpretq_u16_u32(set[3]));
-    return vbicq_u8(bit, vuzp1q_u8(vreinterpretq_u8_u16(low), vreinterpretq_u8_u16(high)));
+    return vuzp1q_u8(vreinterpretq_u8_u16(low), vreinterpretq_u8_u16(high));
+}
+
+/* Byte i of 16: bit i % 8 where byte i is not set. */
+static inline uint8x16_t clear_bits(uint8x16_t set) {
+    return vbicq_u8(vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201))), set);
 }
 
 /* The same where a lane is not below zero; +0, -0 and NaN are not. */
 static inline uint8x16_t nonnegative_bits(const float32x4_t v[4]) {
     const uint32x4_t below[4] = {vcltzq_f32(v[0]), vcltzq_f32(v[1]), vcltzq_f32(v[2]), vcltzq_f32(v[3])};
-    return clear_bits(below);
+    return clear_bits(lane_bytes(below));
 }
 
 static inline uint64_t gather_bits(uint8x16_t bits) {
@@ -160,6 +164,48 @@ static inline void cut_words(const uint64_t *from, size_t count, size_t bits, si
 #define PACK_WORDS 0
 #define PACK_GROUP 1
 #define PACK_AHEAD 0
+#include "terms_template.h"
+
+static inline uint8x16_t below_bytes(const floats *x, const floats *limit) {
+    uint32x4_t below[PARTS];
+    FOR_PARTS below[i] = vcltq_f32(x->part[i], limit->part[i]);
+    return lane_bytes(below);
+}
+
+/* 0 * x is NaN where x is not finite. */
+static inline void watch(floats *watched, floats x) {
+    FOR_PARTS watched->part[i] = vfmaq_n_f32(watched->part[i], x.part[i], 0.0f);
+}
+
+BC_FORCE_INLINE void pack_quarters(const floats *x, const floats *threshold, const uint8_t *flip, int parts,
+                                   uint64_t present, uint64_t *word, floats *watched) {
+    uint8x16_t bits[4];
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        if (i >= parts) {
+            bits[i] = vdupq_n_u8(0);
+            continue;
+        }
+        const uint8x16_t below = below_bytes(x + i, threshold + i);
+        bits[i] = clear_bits(flip ? veorq_u8(below, vld1q_u8(flip + LANES * i)) : below);
+        if (flip) watch(watched, x[i]);
+    }
+    const uint8x16_t low = vpaddq_u8(bits[0], bits[1]), high = vpaddq_u8(bits[2], bits[3]);
+    const uint8x16_t quarters = vpaddq_u8(low, high), all = vpaddq_u8(quarters, quarters);
+    *word = vgetq_lane_u64(vreinterpretq_u64_u8(all), 0) & present;
+}
+
+BC_FORCE_INLINE void pack_word(const floats *x, const floats *threshold, int parts, uint64_t present,
+                               uint64_t *word) {
+    pack_quarters(x, threshold, NULL, parts, present, word, NULL);
+}
+
+BC_FORCE_INLINE void pack_word_flipped(const floats *x, const floats *threshold, const uint8_t *flip,
+                                       int parts, uint64_t present, uint64_t *word, floats *watched) {
+    pack_quarters(x, threshold, flip, parts, present, word, watched);
+}
+
+#define PACK_KEPT_PARTS 4
 #include "pack_template.h"
 
 /* ---- XNOR: the portable blocks of 8 filters in 4 vectors, one word of a pixel broadcast against each ----
@@ -421,7 +467,7 @@ static inline void narrow(floats x, uint16_t *halves) {
 static inline uint64_t at_least(ints x, ints flip, ints threshold) {
     uint32x4_t below[4];
     FOR_PARTS below[i] = vcltq_s32(veorq_s32(x.part[i], flip.part[i]), threshold.part[i]);
-    return gather_bits(clear_bits(below));
+    return gather_bits(clear_bits(lane_bytes(below)));
 }
 
 #define EPILOGUE_PARTS 1

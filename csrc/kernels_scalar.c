@@ -47,16 +47,23 @@ static inline float apply_terms(float value, const float *bias, const float *sca
     return bias ? (value + bias[channel]) * scale[channel] : value;
 }
 
+static inline int pack_bit(const bc_pack_args *args, float value, size_t channel) {
+    if (args->abs_sum) return !(value < 0.0f);
+    const int bit = !(value < (args->threshold ? args->threshold[channel] : 0.0f));
+    return args->flip && args->flip[channel] && !isnan(value) ? !bit : bit;
+}
+
 static void pack_f32(const bc_pack_args *args) {
+    const float *bias = args->abs_sum ? args->bias : NULL;
     for (size_t pixel = 0; pixel < args->pixels; pixel++) {
         const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
         uint64_t *words = args->words + (ptrdiff_t)pixel * args->words_stride;
         float abs_sum = 0.0f;
         uint64_t word = 0;
         for (size_t c = 0; c < args->channels; c++) {
-            const float v = apply_terms(source[c], args->bias, args->scale, c);
-            abs_sum += fabsf(v);
-            word |= (uint64_t)!(v < 0.0f) << c % 64;
+            const float value = apply_terms(source[c], bias, args->scale, c);
+            abs_sum += fabsf(value);
+            word |= (uint64_t)pack_bit(args, value, c) << c % 64;
             if (c % 64 == 63 || c + 1 == args->channels) {
                 words[c / 64] = word;
                 word = 0;

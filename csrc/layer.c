@@ -178,6 +178,9 @@ static bc_status copy_terms(bc_layer *layer, const bc_layer_config *config) {
         layer->input_bias = copy_inputs(layer, config->input_bias, 0.0f);
         layer->input_scale = copy_inputs(layer, config->input_scale, 1.0f);
         if (!layer->input_bias || !layer->input_scale) return BC_OUT_OF_MEMORY;
+        if (bc_layer_is_binary(layer))
+            return bc_input_thresholds_create(layer->input_bias, layer->input_scale, layer->input_channels,
+                                              &layer->input_thresholds);
     }
     return BC_OK;
 }
@@ -275,6 +278,7 @@ void bc_layer_destroy(bc_layer *layer) {
     free(layer->a_terms);
     free(layer->input_bias);
     free(layer->input_scale);
+    bc_input_thresholds_free(&layer->input_thresholds);
     free(layer->weight_bits);
     free(layer);
 }

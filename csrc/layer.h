@@ -2,6 +2,7 @@
 #ifndef BC_LAYER_H
 #define BC_LAYER_H
 
+#include "input_threshold.h"
 #include "kernels.h"
 
 struct bc_layer {
@@ -28,7 +29,8 @@ struct bc_layer {
     size_t tap_words;             /* XNOR and AND: 64-bit words of tap_inputs; BINARY_WEIGHTS: 32-bit ones */
     void *blocks, *blocks_memory; /* the first aligned to a cache line inside the second */
     float *scale, *bias, *a_terms /* PRELU only */;
-    float *input_bias, *input_scale; /* [input_channels], or both NULL */
+    float *input_bias, *input_scale;      /* [input_channels], or both NULL */
+    bc_input_thresholds input_thresholds; /* XNOR and AND with input_bias */
 
     /* XNOR and AND: [kernel_height + 1][kernel_width + 1][groups * group_filters] sums of weight bits over taps
      * above and left, so that four look-ups give the weight bits of any rectangle of taps. */

@@ -1,363 +1,238 @@
-/* pack_f32 and terms_f32, written once and compiled for each instruction set by the file that includes this under its
- * target pragma. That file first defines LANES, which is 16, a type `floats` of so many, and
+/* pack_f32, compiled for each instruction set by the file that includes this under its target pragma, after
+ * terms_template.h, with what that asks for and
  *
- *   PACK_WORDS          how many words' terms may stay in registers from pixel to pixel, 1 to 4; or 0 where there are too
- *                       few registers
- *   PACK_GROUP          pixels that are taken together, and share what is loaded of the terms
- *   PACK_AHEAD          how many bytes ahead the source is asked for; 0: not at all
- *   floats load_floats(const float *);     floats load_first(const float *, size_t count);  absent lanes are 0
- *   void store_floats(float *, floats);    void store_first(float *, size_t count, floats);
- *   floats spread(float);
- *   floats with_terms(floats x, floats bias, floats scale);   (x + bias) * scale, both operations rounded
- *   uint64_t nonnegative(floats);                             bit i: lane i is not below 0
- *   uint32_t nonnegative_pair(floats, floats);                the same of 32 lanes
- *   floats in_register(floats);                               the same, not to be loaded again where it is used again
- *   floats add_magnitude(floats sum, floats x);               sum + |x|
- *   void sums_of_lanes(const floats x[4], float sums[4]);
+ *   PACK_KEPT_PARTS          how many of the type may stay in registers as thresholds, from pixel to pixel
+ *   void pack_word(const floats *x, const floats *threshold, int parts, uint64_t present, uint64_t *word);
+ *                                    a bit for each lane of `parts` vectors: not below its threshold; of these the `present`
+ *   void pack_word_flipped(const floats *x, const floats *threshold, const uint8_t *flip, int parts, uint64_t present,
+ *                          uint64_t *word, floats *watched);
+ *                                    the other bit where `flip`, of 64 bytes, is set. Where x is NaN this comes out wrong, and
+ *                                    may where it is infinite; then some lane of *watched is NaN from there on
  *   void cut_words(const uint64_t *from, size_t count, size_t bits, size_t pieces, uint64_t *words);
  *                                    to words[0], words[1] ... the lowest `bits` bits of from[0], the next ..., `pieces`
  *                                    of them, 2, 4 or 8; then those of from[1] ...
  *
- * Channels are walked in blocks of a few words, pixels in tiles: all pixels of a tile for one block, then for the next. Where
- * one block covers the channels a tile is all pixels, so that memory is read in order and each term once.
+ * Memory is read in order, pixel by pixel, and thresholds that do not stay are read again for each. Walking blocks of channels
+ * whose thresholds would stay takes the source out of order, for which processors do not look ahead.
  */
-#include <string.h>
-
-#include "bits.h"
-#include "kernels.h"
-
 enum {
-    PACK_HALF_PARTS = 32 / LANES, /* of a word */
-    PACK_WORD_PARTS = 64 / LANES,
-    PACK_BLOCK_WORDS = PACK_WORDS ? PACK_WORDS : 1,
-    PACK_BLOCK_PARTS = PACK_BLOCK_WORDS * PACK_WORD_PARTS,
-    PACK_TILE_PIXELS = 16, /* where there are several blocks, or sums */
-    PACK_BLOCK_PIXELS = 4
+    PACK_PARTS = 64 / LANES,   /* of a word */
+    PACK_ASKING_PARTS = 8,     /* pixels of more are slower for being asked for, from L2 */
+    PACK_TILE_CHANNELS = 16384 /* after which what was watched is looked at, and repaired */
 };
 
-/* What either kernel reads and writes. */
-typedef struct pack_job {
-    const float *source;
-    ptrdiff_t source_stride;
-    size_t pixels, channels;
-    const float *bias, *scale;
-    float *abs_sum;
-    uint64_t *words; /* one of these two */
-    float *values;
-    ptrdiff_t stride; /* of words or values */
-    size_t ahead;     /* bytes */
-} pack_job;
+/* What is asked for, as a constant where it is inlined. */
+typedef enum pack_mode { PACK_SIGNS, PACK_ABOVE, PACK_EITHER /* flipped or not */ } pack_mode;
 
-/* What a job asks for, as constants where it is inlined. */
-typedef struct pack_kind {
-    int packs, has_terms, sums;
-} pack_kind;
+/* What the channels of a word, or all of them, are compared with. */
+typedef struct pack_limits {
+    const float *threshold;
+    const uint8_t *flip;
+} pack_limits;
 
-/* `parts` times LANES channels, or of the last part only `last` where that is not 0; and where these are in a job's arrays, for one
- * pixel. */
-typedef struct pack_block {
-    int parts;
-    size_t last;
-    const float *source, *bias, *scale;
-    uint64_t *words;
-    float *values;
-} pack_block;
-
-BC_FORCE_INLINE int is_whole(const pack_block *block, int part) {
-    return !block->last || part + 1 < block->parts;
-}
-
-BC_FORCE_INLINE floats load_part(const pack_block *block, int part, const float *values) {
-    values += part * LANES;
-    return is_whole(block, part) ? load_floats(values) : load_first(values, block->last);
-}
-
-BC_FORCE_INLINE void store_part(const pack_block *block, int part, float *values, floats v) {
-    values += part * LANES;
-    if (is_whole(block, part))
-        store_floats(values, v);
-    else
-        store_first(values, block->last, v);
-}
-
-/* So that it is there when its turn comes. */
-static inline void ask_for(const float *source, size_t bytes) {
-#if defined(__GNUC__)
-    __builtin_prefetch((const char *)((uintptr_t)source + bytes));
-#else
-    (void)source, (void)bytes;
-#endif
-}
-
-/* A block of `group` pixels. Bits are written by halves of words, which takes fewer shifts. `sums` has what earlier blocks of
- * the pixels added up. */
-BC_FORCE_INLINE void take_group(const pack_job *job, pack_kind kind, const pack_block *block, int group,
-                                int asks_ahead, const floats *bias, const floats *scale, floats *sums) {
-    const int halves = (block->parts + PACK_WORD_PARTS - 1) / PACK_WORD_PARTS * 2;
-    floats group_sums[PACK_GROUP];
-    if (kind.sums) {
-        BC_UNROLL
-        for (int p = 0; p < group; p++) group_sums[p] = sums[p];
-    }
+/* Thresholds are padded. */
+BC_FORCE_INLINE void load_limits(pack_mode mode, pack_limits limits, int parts, floats *threshold) {
     BC_UNROLL
-    for (int half = 0; half < halves; half++) {
-        const int first = half * PACK_HALF_PARTS;
-        const int present = block->parts - first < PACK_HALF_PARTS ? block->parts - first : PACK_HALF_PARTS;
-        floats half_bias[PACK_HALF_PARTS], half_scale[PACK_HALF_PARTS];
-        if (kind.has_terms) {
-            BC_UNROLL
-            for (int i = 0; i < present; i++) {
-                half_bias[i] = bias ? bias[first + i] : in_register(load_part(block, first + i, block->bias));
-                half_scale[i] =
-                    scale ? scale[first + i] : in_register(load_part(block, first + i, block->scale));
-            }
-        }
-        BC_UNROLL
-        for (int p = 0; p < group; p++) {
-            floats v[PACK_HALF_PARTS];
-            BC_UNROLL
-            for (int i = 0; i < present; i++) {
-                const float *source = block->source + p * job->source_stride;
-                if (asks_ahead) ask_for(source + (first + i) * LANES, job->ahead);
-                v[i] = load_part(block, first + i, source);
-                if (kind.has_terms) v[i] = with_terms(v[i], half_bias[i], half_scale[i]);
-                if (kind.sums) group_sums[p] = add_magnitude(group_sums[p], v[i]);
-                if (!kind.packs) store_part(block, first + i, block->values + p * job->stride, v[i]);
-            }
-            if (!kind.packs) continue;
-            uint32_t bits = present == 2   ? nonnegative_pair(v[0], v[1])
-                            : present == 1 ? (uint32_t)nonnegative(v[0])
-                                           : 0;
-            /* Absent channels are 0, which counts as nonnegative. */
-            if (present > 0 && !is_whole(block, first + present - 1))
-                bits &= (uint32_t)bc_low_bits((size_t)(present - 1) * LANES + block->last);
-            /* Words are little-endian on every target. */
-            memcpy((char *)(block->words + p * job->stride) + half * (int)sizeof bits, &bits, sizeof bits);
-        }
-    }
-    if (kind.sums) {
-        BC_UNROLL
-        for (int p = 0; p < group; p++) sums[p] = group_sums[p];
-    }
+    for (int i = 0; i < parts; i++)
+        threshold[i] = mode == PACK_SIGNS ? spread(0.0f) : load_floats(limits.threshold + i * LANES);
 }
 
-/* `parts` from `channel` on of one pixel. */
-BC_FORCE_INLINE pack_block block_at(const pack_job *job, pack_kind kind, size_t pixel, size_t channel,
-                                    int parts, size_t last) {
-    const ptrdiff_t to = (ptrdiff_t)pixel * job->stride;
-    return (pack_block){
-        .parts = parts,
-        .last = last,
-        .source = job->source + (ptrdiff_t)pixel * job->source_stride + (ptrdiff_t)channel,
-        .bias = kind.has_terms ? job->bias + channel : NULL,
-        .scale = kind.has_terms ? job->scale + channel : NULL,
-        .words = kind.packs ? job->words + to + (ptrdiff_t)channel / 64 : NULL,
-        .values = kind.packs ? NULL : job->values + to + (ptrdiff_t)channel,
-    };
-}
-
-/* The same block of the pixel that is `pixels` further on. */
-BC_FORCE_INLINE void next_pixel(const pack_job *job, pack_kind kind, pack_block *block, int pixels) {
-    block->source += pixels * job->source_stride;
-    if (kind.packs)
-        block->words += pixels * job->stride;
+/* `parts` of a word, of the last only `last` channels where that is not 0. */
+BC_FORCE_INLINE void take_word(pack_mode mode, const float *source, const floats *threshold,
+                               const uint8_t *flip, int parts, size_t last, uint64_t *word, floats *watched) {
+    floats x[PACK_PARTS];
+    BC_UNROLL
+    for (int i = 0; i < parts; i++)
+        x[i] =
+            last && i + 1 == parts ? load_first(source + i * LANES, last) : load_floats(source + i * LANES);
+    const uint64_t present = bc_low_bits((size_t)parts * LANES - (last ? LANES - last : 0));
+    if (mode == PACK_EITHER)
+        pack_word_flipped(x, threshold, flip, parts, present, word, watched);
     else
-        block->values += pixels * job->stride;
+        pack_word(x, threshold, parts, present, word);
 }
 
-/* `parts` from `channel` on of `pixels` pixels. */
-BC_FORCE_INLINE void take_block(const pack_job *job, pack_kind kind, size_t pixel, size_t pixels,
-                                size_t channel, int parts, size_t last, floats *sums) {
-    pack_block block = block_at(job, kind, pixel, channel, parts, last);
-    floats bias[PACK_BLOCK_PARTS], scale[PACK_BLOCK_PARTS];
-    const int keeps_terms = PACK_WORDS && kind.has_terms;
-    if (keeps_terms) {
+/* Pixels of `parts`, whose thresholds stay in registers. */
+BC_FORCE_INLINE void take_kept(pack_mode mode, const bc_pack_args *args, int parts, floats *watched) {
+    const float *source = args->source;
+    uint64_t *words = args->words;
+    const uint8_t *flip = args->flip;
+    const ptrdiff_t source_stride = args->source_stride, words_stride = args->words_stride;
+    const size_t last = args->channels % LANES;
+    floats threshold[PACK_KEPT_PARTS];
+    load_limits(mode, (pack_limits){args->threshold, NULL}, parts, threshold);
+    const int whole = parts / PACK_PARTS, rest = parts % PACK_PARTS;
+    const int asks = PACK_AHEAD > 0 && parts <= PACK_ASKING_PARTS;
+    for (size_t left = args->pixels; left; left--, source += source_stride, words += words_stride) {
         BC_UNROLL
-        for (int part = 0; part < parts; part++) {
-            bias[part] = load_part(&block, part, block.bias);
-            scale[part] = load_part(&block, part, block.scale);
+        for (int part = 0; asks && part < parts; part++) ask_for(source + part * LANES, PACK_AHEAD);
+        BC_UNROLL
+        for (int i = 0; i < whole; i++)
+            take_word(mode, source + 64 * i, threshold + PACK_PARTS * i,
+                      mode == PACK_EITHER ? flip + 64 * i : NULL, PACK_PARTS,
+                      rest == 0 && i + 1 == whole ? last : 0, words + i, watched);
+        if (rest)
+            take_word(mode, source + 64 * whole, threshold + PACK_PARTS * whole,
+                      mode == PACK_EITHER ? flip + 64 * whole : NULL, rest, last, words + whole, watched);
+    }
+}
+
+/* Pixels of some whole words, at least one, and then `parts`. */
+BC_FORCE_INLINE void take_wide(pack_mode mode, const bc_pack_args *args, int parts, floats *watched) {
+    const float *source = args->source;
+    uint64_t *words = args->words;
+    const pack_limits first = {args->threshold, args->flip};
+    const ptrdiff_t source_stride = args->source_stride, words_stride = args->words_stride;
+    const size_t whole = args->channels / 64, last = args->channels % LANES;
+    for (size_t left = args->pixels; left; left--, source += source_stride, words += words_stride) {
+        const float *from = source;
+        pack_limits limits = first;
+        uint64_t *to = words, *const end = words + whole;
+        floats threshold[PACK_PARTS];
+        for (; to < end; to++, from += 64) {
+            load_limits(mode, limits, PACK_PARTS, threshold);
+            take_word(mode, from, threshold, limits.flip, PACK_PARTS, 0, to, watched);
+            if (mode != PACK_SIGNS) limits.threshold += 64;
+            if (mode == PACK_EITHER) limits.flip += 64;
+        }
+        if (parts == 0) continue;
+        load_limits(mode, limits, parts, threshold);
+        take_word(mode, from, threshold, limits.flip, parts, last, to, watched);
+    }
+}
+
+#define KEPT(PARTS)                                                      \
+    case PARTS:                                                          \
+        if (PARTS > PACK_KEPT_PARTS) break;                              \
+        take_kept(mode, args, (PARTS) % (PACK_KEPT_PARTS + 1), watched); \
+        return
+
+#define WIDE(PARTS)                            \
+    case PARTS:                                \
+        take_wide(mode, args, PARTS, watched); \
+        return
+
+/* The number of parts is a constant in each call, to be unrolled. */
+BC_FORCE_INLINE void take_pixels(pack_mode mode, const bc_pack_args *args, floats *watched) {
+    const size_t channels = args->channels;
+    switch ((channels + LANES - 1) / LANES) {
+        case 0:
+            return;
+            KEPT(1);
+            KEPT(2);
+            KEPT(3);
+            KEPT(4);
+            KEPT(5);
+            KEPT(6);
+            KEPT(7);
+            KEPT(8);
+            KEPT(12);
+            KEPT(16);
+    }
+    switch ((channels % 64 + LANES - 1) / LANES) {
+        WIDE(0);
+        WIDE(1);
+        WIDE(2);
+        WIDE(3);
+        WIDE(4);
+    }
+}
+
+#undef KEPT
+#undef WIDE
+
+static void take_signs(const bc_pack_args *args) { take_pixels(PACK_SIGNS, args, NULL); }
+static void take_above(const bc_pack_args *args) { take_pixels(PACK_ABOVE, args, NULL); }
+
+/* The bits of what is not finite, one by one. */
+static void repair(const bc_pack_args *args) {
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        uint64_t *words = args->words + (ptrdiff_t)pixel * args->words_stride;
+        for (size_t c = 0; c < args->channels; c++) {
+            const float x = source[c];
+            if (isfinite(x)) continue;
+            const int bit = isnan(x) || !(x < args->threshold[c]) != (args->flip[c] != 0);
+            words[c / 64] = (words[c / 64] & ~(UINT64_C(1) << c % 64)) | (uint64_t)bit << c % 64;
         }
     }
-    size_t done = 0;
-    const int group = kind.packs && kind.has_terms && parts > PACK_HALF_PARTS ? PACK_GROUP : 1;
-    for (; done + (size_t)group <= pixels; done += (size_t)group, next_pixel(job, kind, &block, group))
-        take_group(job, kind, &block, group, kind.packs && PACK_AHEAD > 0, keeps_terms ? bias : NULL,
-                   keeps_terms ? scale : NULL, sums + done);
-    for (; group > 1 && done < pixels; done++, next_pixel(job, kind, &block, 1))
-        take_group(job, kind, &block, 1, kind.packs && PACK_AHEAD > 0, keeps_terms ? bias : NULL,
-                   keeps_terms ? scale : NULL, sums + done);
 }
 
-/* The whole words of one pixel. Rows of two pixels read side by side would share terms, but from memory these come at a third
- * of the speed. */
-BC_FORCE_INLINE void take_whole_words(const pack_job *job, pack_kind kind, size_t pixel, floats *sum) {
-    pack_block block = block_at(job, kind, pixel, 0, PACK_WORD_PARTS, 0);
-    for (size_t words = job->channels / 64; words; words--) {
-        take_group(job, kind, &block, 1, 0, NULL, NULL, sum);
-        block.source += 64;
-        if (kind.has_terms) {
-            block.bias += 64;
-            block.scale += 64;
-        }
-        if (kind.packs)
-            block.words++;
-        else
-            block.values += 64;
+static void take_either(const bc_pack_args *args) {
+    bc_pack_args tile = *args;
+    size_t most = PACK_TILE_CHANNELS / (args->channels ? args->channels : 1);
+    if (most == 0) most = 1;
+    for (size_t left = args->pixels; left; left -= tile.pixels) {
+        floats watched = spread(0.0f);
+        tile.pixels = left < most ? left : most;
+        take_pixels(PACK_EITHER, &tile, &watched);
+        /* |0| - 1 is below 0, and NaN is not. */
+        if (nonnegative(add_magnitude(spread(-1.0f), watched))) repair(&tile);
+        tile.source += (ptrdiff_t)tile.pixels * tile.source_stride;
+        tile.words += (ptrdiff_t)tile.pixels * tile.words_stride;
     }
 }
 
-#define TAKE_BLOCK(PARTS, LAST) take_block(job, kind, pixel, pixels, channel, PARTS, LAST, sums)
-
-/* All channels of `pixels` pixels, from `pixel` on. The number of parts is a constant in each call, to be unrolled. */
-BC_FORCE_INLINE void take_tile(const pack_job *job, pack_kind kind, size_t pixel, size_t pixels) {
-    floats sums[PACK_TILE_PIXELS];
-    if (kind.sums) {
-        BC_UNROLL
-        for (int p = 0; p < PACK_TILE_PIXELS; p++) sums[p] = spread(0.0f);
-    }
-    size_t channel = 0, words = job->channels / 64;
-    const int blocks_pay = words <= 1 || (PACK_WORDS && pixels >= PACK_BLOCK_PIXELS &&
-                                          (kind.has_terms || words <= PACK_BLOCK_WORDS));
-    if (!blocks_pay) {
-        for (size_t p = 0; p < pixels; p++) take_whole_words(job, kind, pixel + p, sums + p);
-        channel = 64 * words;
-    } else {
-        for (; PACK_BLOCK_WORDS > 2 && words >= PACK_BLOCK_WORDS;
-             words -= PACK_BLOCK_WORDS, channel += 64 * PACK_BLOCK_WORDS)
-            TAKE_BLOCK(PACK_BLOCK_PARTS, 0);
-        for (; PACK_BLOCK_WORDS > 1 && words >= 2; words -= 2, channel += 64 * 2)
-            TAKE_BLOCK(2 * PACK_WORD_PARTS, 0);
-        for (; words; words--, channel += 64) TAKE_BLOCK(PACK_WORD_PARTS, 0);
-    }
-    const size_t left = job->channels - channel, last = left % LANES;
-    switch ((left + LANES - 1) / LANES) {
-        case 1:
-            TAKE_BLOCK(1, last);
-            break;
-        case 2:
-            TAKE_BLOCK(2, last);
-            break;
-        case 3:
-            TAKE_BLOCK(3, last);
-            break;
-        case 4:
-            TAKE_BLOCK(4, last);
-            break;
-    }
-    for (size_t p = 0; kind.sums && p < pixels; p += 4) {
-        float four[4];
-        sums_of_lanes(sums + p, four);
-        for (size_t i = 0; i < 4 && p + i < pixels; i++) job->abs_sum[pixel + p + i] += four[i];
-    }
-}
-
-#undef TAKE_BLOCK
-
-BC_FORCE_INLINE void take_all(const pack_job *all, pack_kind kind) {
-    pack_job job = *all; /* for all that the compiler knows stores may change the other */
-    job.ahead = job.channels <= 64 * PACK_BLOCK_WORDS ? PACK_AHEAD : 0; /* where it is read in order */
-    const size_t tile = !kind.sums && job.channels <= 64 * PACK_BLOCK_WORDS ? job.pixels : PACK_TILE_PIXELS;
-    for (size_t pixel = 0; pixel < job.pixels; pixel += tile)
-        take_tile(&job, kind, pixel, job.pixels - pixel < tile ? job.pixels - pixel : tile);
-}
-
-BC_FORCE_INLINE void take(const pack_job *job, int packs) {
-    if (job->bias && job->abs_sum)
-        take_all(job, (pack_kind){packs, 1, 1});
-    else if (job->bias)
-        take_all(job, (pack_kind){packs, 1, 0});
-    else if (job->abs_sum)
-        take_all(job, (pack_kind){packs, 0, 1});
+static void take_thresholds(const bc_pack_args *args) {
+    if (args->flip)
+        take_either(args);
+    else if (args->threshold)
+        take_above(args);
     else
-        take_all(job, (pack_kind){packs, 0, 0});
+        take_signs(args);
 }
-
-static void take_words(const pack_job *job) { take(job, 1); }
-static void take_values(const pack_job *job) { take(job, 0); }
 
 /* ---- Narrow pixels that lie side by side are taken as fewer, wider ones --------------------------- */
 
-typedef struct wide_terms {
-    float bias[64], scale[64];
-} wide_terms;
+typedef struct wide_thresholds {
+    float threshold[64];
+    _Alignas(64) uint8_t flip[64];
+} wide_thresholds;
 
-/* How many pixels make one of at most 64 channels; 1 where they must stay apart, as those with sums must. */
-static size_t joined_pixels(const pack_job *job, ptrdiff_t dense_stride) {
-    size_t joined = 8;
-    if (job->abs_sum || job->channels == 0 || job->source_stride != (ptrdiff_t)job->channels ||
-        job->stride != dense_stride)
-        return 1;
-    while (joined * job->channels > 64 || joined > job->pixels) joined /= 2;
-    return joined;
-}
-
-/* The job with as many pixels as make whole wide ones, joined. */
-static pack_job widened(const pack_job *job, size_t joined, wide_terms *terms) {
-    pack_job wide = *job;
-    wide.pixels /= joined;
-    wide.channels *= joined;
-    wide.source_stride *= (ptrdiff_t)joined;
-    wide.stride *= (ptrdiff_t)joined;
-    if (!job->bias) return wide;
+/* As many pixels as make whole wide ones, joined. */
+static bc_pack_args joined_pack(const bc_pack_args *args, size_t joined, wide_thresholds *wide) {
+    bc_pack_args made = *args;
+    made.pixels /= joined;
+    made.channels *= joined;
+    made.source_stride *= (ptrdiff_t)joined;
+    memset(wide, 0, sizeof *wide);
     for (size_t i = 0; i < joined; i++) {
-        memcpy(terms->bias + i * job->channels, job->bias, job->channels * sizeof *job->bias);
-        memcpy(terms->scale + i * job->channels, job->scale, job->channels * sizeof *job->scale);
+        const size_t at = i * args->channels;
+        if (args->threshold)
+            memcpy(wide->threshold + at, args->threshold, args->channels * sizeof *wide->threshold);
+        if (args->flip) memcpy(wide->flip + at, args->flip, args->channels);
     }
-    wide.bias = terms->bias;
-    wide.scale = terms->scale;
-    return wide;
+    if (args->threshold) made.threshold = wide->threshold;
+    if (args->flip) made.flip = wide->flip;
+    return made;
 }
 
 enum { PACK_CUT_PIXELS = 64 /* wide pixels */ };
 
 static void pack_f32(const bc_pack_args *args) {
-    pack_job job = {.source = args->source,
-                    .source_stride = args->source_stride,
-                    .pixels = args->pixels,
-                    .channels = args->channels,
-                    .bias = args->bias,
-                    .scale = args->scale,
-                    .abs_sum = args->abs_sum,
-                    .words = args->words,
-                    .stride = args->words_stride};
-    const size_t joined = args->channels <= 32 ? joined_pixels(&job, 1) : 1;
+    if (args->abs_sum) {
+        pack_with_sums(args);
+        return;
+    }
+    bc_pack_args rest = *args;
+    /* Halves of words need no cutting to be quick. */
+    const int joins =
+        args->channels % 32 && args->source_stride == (ptrdiff_t)args->channels && args->words_stride == 1;
+    const size_t joined = joins ? joined_pixels(args->pixels, args->channels) : 1;
     if (joined > 1) {
         uint64_t uncut[PACK_CUT_PIXELS];
-        wide_terms terms;
-        pack_job part = widened(&job, joined, &terms);
+        wide_thresholds wide;
+        bc_pack_args part = joined_pack(args, joined, &wide);
         part.words = uncut;
-        part.stride = 1;
         for (size_t left = part.pixels; left; left -= part.pixels) {
             part.pixels = left < PACK_CUT_PIXELS ? left : PACK_CUT_PIXELS;
-            take_words(&part);
-            cut_words(uncut, part.pixels, args->channels, joined, job.words);
+            take_thresholds(&part);
+            cut_words(uncut, part.pixels, args->channels, joined, rest.words);
             part.source += part.pixels * part.channels;
-            job.words += part.pixels * joined;
+            rest.words += part.pixels * joined;
         }
-        job.source = part.source;
-        job.pixels %= joined;
+        rest.source = part.source;
+        rest.pixels %= joined;
     }
-    take_words(&job);
-}
-
-static void terms_f32(const bc_terms_args *args) {
-    pack_job job = {.source = args->source,
-                    .source_stride = args->source_stride,
-                    .pixels = args->pixels,
-                    .channels = args->channels,
-                    .bias = args->bias,
-                    .scale = args->scale,
-                    .abs_sum = args->abs_sum,
-                    .values = args->destination,
-                    .stride = args->destination_stride};
-    const size_t joined = args->channels <= 32 ? joined_pixels(&job, (ptrdiff_t)args->channels) : 1;
-    if (joined > 1) {
-        wide_terms terms;
-        const pack_job wide = widened(&job, joined, &terms);
-        take_values(&wide);
-        job.pixels %= joined;
-        job.source += wide.pixels * wide.channels;
-        job.values += wide.pixels * wide.channels;
-    }
-    take_values(&job);
+    take_thresholds(&rest);
 }

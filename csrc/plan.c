@@ -100,8 +100,8 @@ static bc_status make_off_source_pixel(bc_plan *plan) {
         layer->kernels->pack_f32(&(bc_pack_args){.source = values,
                                                  .pixels = 1,
                                                  .channels = channels,
-                                                 .bias = layer->input_bias,
-                                                 .scale = layer->input_scale,
+                                                 .threshold = layer->input_thresholds.threshold,
+                                                 .flip = layer->input_thresholds.flip,
                                                  .words = plan->off_source_words});
     } else if (mode != BC_EDGE_EXCLUDE && layer->input_bias) {
         float *terms = malloc(channels * sizeof *terms);

@@ -46,9 +46,17 @@ static void prepare_floats(const bc_plan *plan, const float *source, ptrdiff_t s
     float *abs_sum = out->abs_mean ? out->abs_mean + slots.first : NULL;
     if (abs_sum) memset(abs_sum, 0, slots.count * sizeof *abs_sum);
     if (out->words)
-        layer->kernels->pack_f32(&(bc_pack_args){
-            source, source_stride, slots.count, layer->input_channels, layer->input_bias, layer->input_scale,
-            out->words + slots.first * plan->slot_words, (ptrdiff_t)plan->slot_words, abs_sum});
+        layer->kernels->pack_f32(&(bc_pack_args){.source = source,
+                                                 .source_stride = source_stride,
+                                                 .pixels = slots.count,
+                                                 .channels = layer->input_channels,
+                                                 .threshold = layer->input_thresholds.threshold,
+                                                 .flip = layer->input_thresholds.flip,
+                                                 .bias = layer->input_bias,
+                                                 .scale = layer->input_scale,
+                                                 .words = out->words + slots.first * plan->slot_words,
+                                                 .words_stride = (ptrdiff_t)plan->slot_words,
+                                                 .abs_sum = abs_sum});
     for (size_t group = 0; out->values && group < layer->groups; group++) {
         const size_t channel = group * layer->group_inputs;
         layer->kernels->terms_f32(

@@ -23,6 +23,13 @@ READ_ONLY = np.broadcast_to(np.uint64(0), (2, 2))
         (lambda k: k.pack_f32("scalar", TERMS), "2 dimensions"),
         (lambda k: k.pack_f32("scalar", ROW, TERMS), "both or neither"),
         (lambda k: k.pack_f32("scalar", ROW, TERMS[1:], TERMS[1:]), r"\(70,\)"),
+        (lambda k: k.pack_f32("scalar", ROW, TERMS, TERMS), "abs_sum"),
+        (
+            lambda k: k.pack_f32("scalar", ROW, thresholds=k.InputThresholds([1], [1])),
+            "channels of source",
+        ),
+        (lambda k: k.InputThresholds(TERMS, TERMS[1:]), r"\(70,\)"),
+        (lambda k: k.InputThresholds(ROW, ROW), "1 dimension"),
         (lambda k: k.pack_f32("scalar", ROW, out=WORDS), "out"),
         (lambda k: k.pack_f32("scalar", ROW, out=READ_ONLY), "writeable"),
         (lambda k: k.pack_f32("scalar", ROW, abs_sum=TERMS), "abs_sum"),

@@ -184,13 +184,11 @@ def check_source_kernel(isa, source, terms, with_abs_sum, kernel, dtype, expecte
     if abs_sum:
         abs_sum.out[:] = np.arange(pixels)
     guarded = Guarded(expected.shape, dtype)
-    kernel(
-        isa,
-        source,
-        *(terms if terms is not None else (None, None)),
-        abs_sum=abs_sum and abs_sum.out,
-        out=guarded.out,
-    )
+    if kernel is kernels.pack_f32 and terms is not None and not with_abs_sum:
+        kernel(isa, source, thresholds=kernels.InputThresholds(*terms), out=guarded.out)
+    else:
+        bias, scale = terms if terms is not None else (None, None)
+        kernel(isa, source, bias, scale, abs_sum=abs_sum and abs_sum.out, out=guarded.out)
     assert_same_bits(guarded.out, expected)
     guarded.check()
     if abs_sum:
@@ -209,8 +207,14 @@ def source_cases(seed: int):
     for index, (pixels, channels) in enumerate(sizes):
         for numbers in (ordinary, special):
             source = restride(numbers(rng, pixels, channels), STRIDES[index % len(STRIDES)])
-            for terms in (None, (numbers(rng, channels), ordinary(rng, channels))):
+            scale = ordinary(rng, channels)
+            for terms in (
+                None,
+                (numbers(rng, channels), scale),
+                (numbers(rng, channels), abs(scale)),
+            ):
                 yield source, terms, bool(index % 2)
+                yield source, terms, not index % 2
 
 
 @each_isa
@@ -225,6 +229,50 @@ def test_pack_f32(isa):
             np.uint64,
             lambda v: words_from(~(v < 0)),
         )
+
+
+EDGES = np.array(
+    [0, 1e-45, 3e-45, 1e-38, 2.0**-126, 0.3, 0.5, 0.7, 1, 3, 1e10, 3e38, np.inf, np.nan], np.float32
+)
+EDGES = np.concatenate([EDGES, -EDGES])
+
+
+@each_isa
+def test_pack_f32_by_thresholds_is_what_terms_give(isa):
+    """Bias, scale and source from the edges of float32, and sources next to where the bit turns."""
+    bias, scale = (terms.ravel() for terms in np.meshgrid(EDGES, EDGES))
+    turns = np.unique(np.concatenate([-EDGES, EDGES]).view(np.uint32))
+    near = (turns[:, None] + np.arange(-2, 3)).astype(np.uint32).view(np.float32).ravel()
+    with np.errstate(all="ignore"):
+        for kept in (np.ones(bias.shape, bool), ~(scale < 0), scale < 0):
+            thresholds = kernels.InputThresholds(bias[kept], scale[kept])
+            for x in (*near, near):  # one by one, as what is not finite goes another way
+                source = np.repeat(np.atleast_1d(x)[:, None], kept.sum(), axis=1)
+                expected = words_from(~((source + bias[kept]) * scale[kept] < 0))
+                actual = kernels.pack_f32(isa, source, thresholds=thresholds)
+                np.testing.assert_array_equal(actual, expected)
+
+
+floats = st.floats(width=32)
+
+
+@given(st.lists(st.tuples(floats, floats, floats), min_size=1, max_size=200), st.integers(1, 9))
+def test_pack_f32_of_any_terms(rows, pixels):
+    bias, scale, x = np.array(rows, np.float32).T
+    with np.errstate(all="ignore"):
+        turn = -bias
+        beside = [np.nextafter(turn, np.float32(end)) for end in (-np.inf, np.inf)]
+        source = np.stack([x, turn, *beside] * pixels)
+        expected = words_from(~((source + bias) * scale < 0))
+    thresholds = kernels.InputThresholds(bias, scale)
+    for isa in ISAS:
+        actual = kernels.pack_f32(isa, source, thresholds=thresholds)
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_only_scales_that_turn_the_order_around_need_flips():
+    assert not kernels.InputThresholds([1, np.nan, 2, -np.inf], [0.5, -1, 0, -1]).flips
+    assert kernels.InputThresholds([1, 1], [0.5, -1e-30]).flips
 
 
 @each_isa

@@ -247,6 +247,45 @@ def test_bits_are_packed_from_the_rounded_sum():
     check(layer, source)
 
 
+EDGES = np.array([0, 1e-45, 1e-38, 0.3, 0.5, 1, 3, 1e10, 3e38, np.inf, np.nan], np.float32)
+EDGES = np.concatenate([EDGES, -EDGES])
+
+
+@pytest.mark.parametrize("signs", ["one sign", "both signs"])
+@pytest.mark.parametrize("edge_mode", ["ZERO", "CONSTANT", "EXCLUDE"])
+def test_input_terms_from_the_ends_of_float32(signs, edge_mode):
+    """Overflow and underflow to -0: every finite bias with every finite scale, on every pixel."""
+    finite = EDGES[np.isfinite(EDGES)]
+    bias, scale = (terms.ravel() for terms in np.meshgrid(finite, finite))
+    if signs == "one sign":
+        scale = np.abs(scale)
+    channels = bias.size
+    layer = ref.Layer(
+        np.random.default_rng(61).integers(0, 2, (40, 1, 2, channels)),
+        type="XNOR",
+        edge_mode=edge_mode,
+        edge_constant=-1e-45,
+        input_bias=bias,
+        input_scale=scale,
+    )
+    for source in (np.append(EDGES, np.nextafter(EDGES, 0)), EDGES[:9], EDGES[1:2]):
+        image = np.repeat(source[None, None, :, None], channels, axis=3)
+        check(layer, image, "float32", "packed")
+    each = ref.Layer(
+        np.eye(channels, dtype=int).reshape(channels, 1, 1, channels),
+        type="AND",
+        input_bias=bias,
+        input_scale=scale,
+    )
+    image = np.repeat(EDGES[None, None, :, None], channels, axis=3)
+    check(each, image)
+    with np.errstate(all="ignore"):
+        bits = np.where((image + bias) * scale < 0, np.float32(0), np.float32(1))
+    assert np.array_equal(convolution(each)(image), bits)
+    packed = bc.pack(image, bias=bias, scale=scale)
+    assert np.array_equal(ref.unpack(np.asarray(packed.words), channels) == 1, bits == 1)
+
+
 def test_no_fused_multiply_add_in_the_epilogue():
     """S * scale + bias is rounded twice; a fused one would differ for these."""
     rng = np.random.default_rng(57)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cases.h"
+#include "input_threshold.h"
 
 /* ---- Widening ------------------------------------------------------------------------------------- */
 
@@ -127,11 +128,46 @@ static void expect_abs_sum(const source_case *source) {
     }
 }
 
+/* What pack_f32 compares with, where there are no sums, and sources that are often just that or next to it. */
+typedef struct limits {
+    float *threshold;
+    uint8_t *flip;
+} limits;
+
+static limits make_limits(const source_case *source, size_t variant, size_t kind) {
+    limits made = {NULL, NULL};
+    if (variant % 2 == 0 || source->abs_sum) return made;
+    made.threshold = memory_padded_input(source->channels, sizeof *made.threshold);
+    fill_floats(made.threshold, source->channels, (float_pattern)(variant / 4 % FLOAT_PATTERNS));
+    if (kind % 3) made.flip = memory_padded_input(source->channels, sizeof *made.flip);
+    for (size_t c = 0; c < source->channels; c++) {
+        float *threshold = &made.threshold[c];
+        if (isnan(*threshold) || *threshold == 0.0f) *threshold = -0.0f;
+        if (made.flip) made.flip[c] = kind % 3 == 1 || random_below(2) ? 255 : 0;
+        float *first = (float *)(uintptr_t)source->source + c; /* it was made a moment ago */
+        for (size_t pixel = 0; pixel < source->pixels; pixel++) {
+            const float beside[] = {*threshold, nextafterf(*threshold, INFINITY),
+                                    nextafterf(*threshold, -INFINITY)};
+            if (random_below(2)) first[(ptrdiff_t)pixel * source->stride] = beside[random_below(3)];
+        }
+    }
+    return made;
+}
+
+static int packed_bit(const source_case *source, const limits *against, size_t pixel, size_t channel) {
+    if (source->abs_sum) return !(value_of(source, pixel, channel) < 0.0f);
+    const float x = source->source[(ptrdiff_t)pixel * source->stride + (ptrdiff_t)channel];
+    const int flips = against->flip && against->flip[channel];
+    if (isnan(x)) return 1;
+    return flips ^ (x >= (against->threshold ? against->threshold[channel] : 0.0f));
+}
+
 static void pack_case(const subject *isa, size_t pixels, size_t channels, size_t variant,
                       size_t stride_kind) {
     case_begin("pixels %zu, channels %zu, variant %zu, stride kind %zu", pixels, channels, variant,
                stride_kind);
     const source_case source = make_source(pixels, channels, variant, stride_kind);
+    const limits against = make_limits(&source, variant, random_below(3));
     const size_t words = divide_up(channels, 64);
     const size_t words_stride = words + (variant + stride_kind / STRIDE_KINDS) % 3;
     const size_t total = pixels ? (pixels - 1) * words_stride + words : 0;
@@ -142,13 +178,15 @@ static void pack_case(const subject *isa, size_t pixels, size_t channels, size_t
         uint64_t *row = expected + pixel * words_stride;
         memset(row, 0, words * sizeof *row);
         for (size_t c = 0; c < channels; c++)
-            row[c / 64] |= (uint64_t)(value_of(&source, pixel, c) < 0.0f ? 0 : 1) << c % 64;
+            row[c / 64] |= (uint64_t)packed_bit(&source, &against, pixel, c) << c % 64;
     }
     uint64_t *actual = memory_output(total * sizeof *actual);
     isa->kernels->pack_f32(&(bc_pack_args){.source = source.source,
                                            .source_stride = source.stride,
                                            .pixels = pixels,
                                            .channels = channels,
+                                           .threshold = against.threshold,
+                                           .flip = against.flip,
                                            .bias = source.bias,
                                            .scale = source.scale,
                                            .words = actual,
@@ -225,59 +263,81 @@ static void source_cases(const subject *isa, source_test *one) {
 }
 
 /* Every combination of what is near zero, near infinity or neither: each rounding counts, and so does the sign of what is
- * too small to be told from zero. */
-static void special_terms_case(const subject *isa, size_t pixels) {
-    static const float special[] = {0.0f,     -0.0f,     0x1p-149f, -0x1p-149f, 0x1p-126f, 0x1.fffffep-2f,
-                                    -0.5f,    0x1p-24f,  1.0f,      -1.0f,      -1e30f,    0x1.fffffep127f,
-                                    INFINITY, -INFINITY, NAN,       -NAN};
-    enum { SPECIAL = sizeof special / sizeof *special, CHANNELS = SPECIAL * SPECIAL, WORDS = CHANNELS / 64 };
-    case_begin("special terms, %zu pixels", pixels);
+ * too small to be told from zero. Pixels are one number each, from the one numbered `first` on. */
+enum { SPECIAL = 18 };
+
+static void special_terms_case(const subject *isa, size_t first, size_t pixels, int negative) {
+    static const float special[SPECIAL] = {
+        0.0f,      -0.0f, 0x1p-149f, -0x1p-149f, 0x1p-126f, 0x1.fffffep-2f, -0.5f,           0x1p-24f,
+        1.0f,      -1.0f, 3.0f,      -1e30f,     1e-30f,    INFINITY,       0x1.fffffep127f, -0x1.fffffep127f,
+        -INFINITY, NAN};
+    enum { CHANNELS = SPECIAL * SPECIAL, WORDS = (CHANNELS + 63) / 64 };
+    case_begin("special terms, %zu pixels from %zu, %s", pixels, first, negative ? "both signs" : "positive");
     float *bias = memory_input(CHANNELS * sizeof *bias), *scale = memory_input(CHANNELS * sizeof *scale);
     for (size_t c = 0; c < CHANNELS; c++) {
         bias[c] = special[c / SPECIAL];
-        scale[c] = special[c % SPECIAL];
+        scale[c] = negative ? special[c % SPECIAL] : fabsf(special[c % SPECIAL]);
     }
+    bc_input_thresholds thresholds;
+    if (bc_input_thresholds_create(bias, scale, CHANNELS, &thresholds) != BC_OK) fail("no thresholds");
+    if ((thresholds.flip != NULL) != negative) fail("flips: %d", thresholds.flip != NULL);
     float *source = memory_input(pixels * CHANNELS * sizeof *source);
-    for (size_t i = 0; i < pixels * CHANNELS; i++) source[i] = special[i / CHANNELS % SPECIAL];
+    for (size_t i = 0; i < pixels * CHANNELS; i++) {
+        const float x = special[(first + i / CHANNELS) % SPECIAL];
+        source[i] = first < SPECIAL ? x : -x; /* -NAN too */
+    }
     uint64_t *expected = memory_input(pixels * WORDS * sizeof *expected);
     memset(expected, 0, pixels * WORDS * sizeof *expected);
     const source_case made = {pixels, CHANNELS, CHANNELS, source, bias, scale, NULL, NULL};
-    for (size_t i = 0; i < pixels * CHANNELS; i++)
-        if (!(value_of(&made, i / CHANNELS, i % CHANNELS) < 0.0f)) expected[i / 64] |= UINT64_C(1) << i % 64;
+    for (size_t pixel = 0; pixel < pixels; pixel++)
+        for (size_t c = 0; c < CHANNELS; c++)
+            if (!(value_of(&made, pixel, c) < 0.0f))
+                expected[pixel * WORDS + c / 64] |= UINT64_C(1) << c % 64;
     uint64_t *actual = memory_output(pixels * WORDS * sizeof *actual);
     isa->kernels->pack_f32(&(bc_pack_args){.source = source,
                                            .source_stride = CHANNELS,
                                            .pixels = pixels,
                                            .channels = CHANNELS,
-                                           .bias = bias,
-                                           .scale = scale,
+                                           .threshold = thresholds.threshold,
+                                           .flip = thresholds.flip,
                                            .words = actual,
                                            .words_stride = WORDS});
     expect_u64("words", actual, expected, pixels * WORDS);
+    bc_input_thresholds_free(&thresholds);
     case_end();
 }
 
+/* Sources that are finite, and thresholds that may not be, are never repaired; so each goes by itself too. */
 void test_pack_f32(const subject *isa) {
     source_cases(isa, pack_case);
-    for (size_t pixels = 1; pixels <= 33; pixels += 16) special_terms_case(isa, pixels);
+    for (int negative = 0; negative < 2; negative++) {
+        for (size_t first = 0; first < 2 * SPECIAL; first++) special_terms_case(isa, first, 1, negative);
+        special_terms_case(isa, 0, 3 * SPECIAL, negative);
+    }
 }
 void test_terms_f32(const subject *isa) { source_cases(isa, terms_case); }
 
 enum { BENCH_PIXELS = 56, BENCH_CHANNELS = 256 };
-static float bench_source[BENCH_PIXELS * BENCH_CHANNELS], bench_terms[BENCH_CHANNELS];
+static float bench_source[BENCH_PIXELS * BENCH_CHANNELS], bench_terms[BENCH_CHANNELS + BC_SLACK];
 static float bench_floats[BENCH_PIXELS * BENCH_CHANNELS], bench_sums[BENCH_PIXELS];
 static uint64_t bench_words[BENCH_PIXELS * BENCH_CHANNELS / 64];
 
 void bench_pack_f32(bench *timer, const bc_kernels *kernels) {
+    static uint8_t flips[BENCH_CHANNELS + BC_SLACK];
     bc_pack_args args = {.source = bench_source,
                          .source_stride = BENCH_CHANNELS,
                          .pixels = BENCH_PIXELS,
                          .channels = BENCH_CHANNELS,
+                         .bias = bench_terms,
+                         .scale = bench_terms,
                          .words = bench_words,
                          .words_stride = BENCH_CHANNELS / 64};
     const double values = BENCH_PIXELS * BENCH_CHANNELS;
     BENCH(timer, kernels->pack_f32(&args), "56 pixels x 256", values, "values");
-    args.bias = args.scale = bench_terms;
+    args.threshold = bench_terms;
+    BENCH(timer, kernels->pack_f32(&args), "56 pixels x 256, thresholds", values, "values");
+    args.flip = flips;
+    BENCH(timer, kernels->pack_f32(&args), "56 pixels x 256, thresholds, flips", values, "values");
     args.abs_sum = bench_sums;
     BENCH(timer, kernels->pack_f32(&args), "56 pixels x 256, terms, abs_sum", values, "values");
 }
