@@ -187,8 +187,8 @@ static inline void cut_words(const uint64_t *from, size_t count, size_t bits, si
 #include "terms_template.h"
 
 /* By halves of the word. */
-BC_FORCE_INLINE void pack_halves(const floats *x, const floats *threshold, const uint8_t *flip, int parts,
-                                 uint64_t present, uint64_t *word, floats *watched) {
+BC_FORCE_INLINE void pack_word(const floats *x, const floats *threshold, const uint8_t *flip, int parts,
+                               uint64_t present, uint64_t *word, floats *watched) {
     const floats none = spread(0.0f);
     UNROLL
     for (int i = 0; i < 4; i += 2) {
@@ -208,16 +208,6 @@ BC_FORCE_INLINE void pack_halves(const floats *x, const floats *threshold, const
         }
         memcpy((char *)word + 2 * i, &bits, sizeof bits);
     }
-}
-
-BC_FORCE_INLINE void pack_word(const floats *x, const floats *threshold, int parts, uint64_t present,
-                               uint64_t *word) {
-    pack_halves(x, threshold, NULL, parts, present, word, NULL);
-}
-
-BC_FORCE_INLINE void pack_word_flipped(const floats *x, const floats *threshold, const uint8_t *flip,
-                                       int parts, uint64_t present, uint64_t *word, floats *watched) {
-    pack_halves(x, threshold, flip, parts, present, word, watched);
 }
 
 #define PACK_KEPT_PARTS 6

@@ -135,19 +135,17 @@ static inline void store_mask(__mmask16 bits, char *to) {
 #endif
 }
 
-BC_FORCE_INLINE void pack_word(const floats *x, const floats *threshold, int parts, uint64_t present,
-                               uint64_t *word) {
-    if (parts < 4) *word = 0;
-    UNROLL
-    for (int i = 0; i < parts; i++)
-        store_mask(_mm512_cmp_ps_mask(x[i], threshold[i], _CMP_NLT_UQ) & (__mmask16)(present >> 16 * i),
-                   (char *)word + 2 * i);
-}
-
-/* Signs of differences, packed to bytes, of which the flips are 64 too. vpackss leaves their 4-byte pieces in the order
- * 0 4 8 12 1 5 9 13 2 ... */
-BC_FORCE_INLINE void pack_word_flipped(const floats *x, const floats *threshold, const uint8_t *flip,
-                                       int parts, uint64_t present, uint64_t *word, floats *watched) {
+BC_FORCE_INLINE void pack_word(const floats *x, const floats *threshold, const uint8_t *flip, int parts,
+                               uint64_t present, uint64_t *word, floats *watched) {
+    if (!flip) {
+        if (parts < 4) *word = 0;
+        UNROLL
+        for (int i = 0; i < parts; i++)
+            store_mask(_mm512_cmp_ps_mask(x[i], threshold[i], _CMP_NLT_UQ) & (__mmask16)(present >> 16 * i),
+                       (char *)word + 2 * i);
+        return;
+    }
+    /* Signs of differences, packed to bytes, of which the flips are 64 too. vpackss leaves their 4-byte pieces in this order. */
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     __m512i sign[4];
     UNROLL

@@ -177,8 +177,8 @@ static inline void watch(floats *watched, floats x) {
     FOR_PARTS watched->part[i] = vfmaq_n_f32(watched->part[i], x.part[i], 0.0f);
 }
 
-BC_FORCE_INLINE void pack_quarters(const floats *x, const floats *threshold, const uint8_t *flip, int parts,
-                                   uint64_t present, uint64_t *word, floats *watched) {
+BC_FORCE_INLINE void pack_word(const floats *x, const floats *threshold, const uint8_t *flip, int parts,
+                               uint64_t present, uint64_t *word, floats *watched) {
     uint8x16_t bits[4];
     UNROLL
     for (int i = 0; i < 4; i++) {
@@ -193,16 +193,6 @@ BC_FORCE_INLINE void pack_quarters(const floats *x, const floats *threshold, con
     const uint8x16_t low = vpaddq_u8(bits[0], bits[1]), high = vpaddq_u8(bits[2], bits[3]);
     const uint8x16_t quarters = vpaddq_u8(low, high), all = vpaddq_u8(quarters, quarters);
     *word = vgetq_lane_u64(vreinterpretq_u64_u8(all), 0) & present;
-}
-
-BC_FORCE_INLINE void pack_word(const floats *x, const floats *threshold, int parts, uint64_t present,
-                               uint64_t *word) {
-    pack_quarters(x, threshold, NULL, parts, present, word, NULL);
-}
-
-BC_FORCE_INLINE void pack_word_flipped(const floats *x, const floats *threshold, const uint8_t *flip,
-                                       int parts, uint64_t present, uint64_t *word, floats *watched) {
-    pack_quarters(x, threshold, flip, parts, present, word, watched);
 }
 
 #define PACK_KEPT_PARTS 4

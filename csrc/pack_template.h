@@ -2,12 +2,11 @@
  * terms_template.h, with what that asks for and
  *
  *   PACK_KEPT_PARTS          how many of the type may stay in registers as thresholds, from pixel to pixel
- *   void pack_word(const floats *x, const floats *threshold, int parts, uint64_t present, uint64_t *word);
- *                                    a bit for each lane of `parts` vectors: not below its threshold; of these the `present`
- *   void pack_word_flipped(const floats *x, const floats *threshold, const uint8_t *flip, int parts, uint64_t present,
- *                          uint64_t *word, floats *watched);
- *                                    the other bit where `flip`, of 64 bytes, is set. Where x is NaN this comes out wrong, and
- *                                    may where it is infinite; then some lane of *watched is NaN from there on
+ *   void pack_word(const floats *x, const floats *threshold, const uint8_t *flip, int parts, uint64_t present,
+ *                  uint64_t *word, floats *watched);
+ *                                    a bit for each lane of `parts` vectors: not below its threshold; of these the `present`.
+ *                                    Where `flip` is not NULL, the other bit where its byte, of 64, is set; where x is NaN this
+ *                                    comes out wrong, and may where it is infinite: then some lane of *watched is NaN from there on
  *   void cut_words(const uint64_t *from, size_t count, size_t bits, size_t pieces, uint64_t *words);
  *                                    to words[0], words[1] ... the lowest `bits` bits of from[0], the next ..., `pieces`
  *                                    of them, 2, 4 or 8; then those of from[1] ...
@@ -46,10 +45,7 @@ BC_FORCE_INLINE void take_word(pack_mode mode, const float *source, const floats
         x[i] =
             last && i + 1 == parts ? load_first(source + i * LANES, last) : load_floats(source + i * LANES);
     const uint64_t present = bc_low_bits((size_t)parts * LANES - (last ? LANES - last : 0));
-    if (mode == PACK_EITHER)
-        pack_word_flipped(x, threshold, flip, parts, present, word, watched);
-    else
-        pack_word(x, threshold, parts, present, word);
+    pack_word(x, threshold, mode == PACK_EITHER ? flip : NULL, parts, present, word, watched);
 }
 
 /* Pixels of `parts`, whose thresholds stay in registers. */
