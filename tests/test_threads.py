@@ -225,7 +225,7 @@ def run_program(program: str, timeout: float = 60) -> subprocess.CompletedProces
     )
 
 
-PREPARE = """
+PREPARE = '''
 import os, signal, sys, threading
 import numpy as np
 import reference as ref
@@ -241,14 +241,22 @@ layers = [
 source = pixels(rng, (2, 40, 40, 64), "float32")
 convs = [convolution(layer) for layer in layers]
 
-def child(expected):
-    signal.alarm(20)  # a child that hangs dies of it
+def in_child(check):
+    """The exit code of a child that ends well if `check` holds in it."""
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)  # a child that hangs dies of it
+        os._exit(0 if check() else 3)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+def computes(expected):
     same = [conv(source).tobytes() == want for conv, want in zip(convs, expected)]
     fresh = convolution(layers[0])(source).tobytes() == expected[0]
     bc.set_num_threads(2)
     again = convs[1](source).tobytes() == expected[1]
-    os._exit(0 if all(same) and fresh and again else 3)
-"""
+    return all(same) and fresh and again
+'''
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -257,11 +265,7 @@ def test_fork_after_threads_ran():
         """
         expected = [conv(source).tobytes() for conv in convs]
         for _ in range(3):
-            pid = os.fork()
-            if pid == 0:
-                child(expected)
-            _, status = os.waitpid(pid, 0)
-            assert os.waitstatus_to_exitcode(status) == 0, status
+            assert in_child(lambda: computes(expected)) == 0
             assert convs[0](source).tobytes() == expected[0]  # and the parent goes on
         """
     )
@@ -288,11 +292,7 @@ def test_fork_while_other_threads_are_in_kernels():
             thread.start()
         codes = []
         for _ in range(5):
-            pid = os.fork()
-            if pid == 0:
-                child(expected)
-            _, status = os.waitpid(pid, 0)
-            codes.append(os.waitstatus_to_exitcode(status))
+            codes.append(in_child(lambda: computes(expected)))
         stop.set()
         for thread in threads:
             thread.join()
@@ -325,16 +325,15 @@ def test_fork_while_another_thread_loads(tmp_path):
         thread = threading.Thread(target=source.load)
         thread.start()
         reading.wait()
-        pid = os.fork()
-        if pid == 0:
-            signal.alarm(20)  # a child that hangs dies of it
+
+        def loads():
             serialization.read_layer = read
-            same = bc.BinaryConvolution(source).to_bytes() == open(path, "rb").read()
-            os._exit(0 if same else 3)
-        _, status = os.waitpid(pid, 0)
+            return bc.BinaryConvolution(source).to_bytes() == open(path, "rb").read()
+
+        code = in_child(loads)
         go_on.set()
         thread.join()
-        assert os.waitstatus_to_exitcode(status) == 0, status
+        assert code == 0, code
         """
     )
     done = run_program(program)
@@ -368,15 +367,10 @@ def test_fork_while_another_thread_finds_the_terms_to_pack_with():
         thread = threading.Thread(target=lambda: (ready(source), network()(source)))
         thread.start()
         finding.wait()
-        pid = os.fork()
-        if pid == 0:
-            signal.alarm(20)  # a child that hangs dies of it
-            network()(source)
-            os._exit(0)
-        _, status = os.waitpid(pid, 0)
+        code = in_child(lambda: network()(source).shape == (2, 40, 40, 64))
         go_on.set()
         thread.join()
-        assert os.waitstatus_to_exitcode(status) == 0, status
+        assert code == 0, code
         """
     )
     done = run_program(program)
