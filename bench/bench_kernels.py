@@ -64,6 +64,25 @@ def xorpop(isa: str) -> Run:
     return lambda: made.counts(source, TAPS, out=out)
 
 
+def chain_source(isa: str) -> Run:
+    source = words64(rng, 1, 3 * (PIXELS + 2) * WORDS)
+    offset = np.arange(3) * ((PIXELS + 2) * WORDS)
+    out = kernels.chain_source(isa, source, offset, (PIXELS + 2) * WORDS)
+    return lambda: kernels.chain_source(isa, source, offset, (PIXELS + 2) * WORDS, out=out)
+
+
+def chain_weights(isa: str) -> Run:
+    weights = words32(rng, FILTERS, 3, 3, 2 * WORDS)
+    return lambda: kernels.ChainWeights(isa, weights, CHANNELS)
+
+
+def chain_sums(isa: str) -> Run:
+    made = kernels.ChainWeights(isa, words32(rng, FILTERS, 3, 3, 2 * WORDS), CHANNELS)
+    chain = words64(rng, 1, 1 + 3 * (PIXELS + 2) * WORDS)
+    out = np.empty((PIXELS, made.padded_filters), np.int32)
+    return lambda: made.counts(chain, PIXELS, WORDS, out=out)
+
+
 def window_popcount(isa: str) -> Run:
     source = words64(rng, PIXELS, 9 * WORDS)
     return lambda: kernels.window_popcount(isa, source, TAPS, WORDS)
@@ -116,6 +135,9 @@ BENCHMARKS: dict[str, Callable[[str], Run]] = {
     "gather_bits": gather_bits,
     "xorpop_weights": xorpop_weights,
     "xorpop": xorpop,
+    "chain_source": chain_source,
+    "chain_weights": chain_weights,
+    "chain_sums": chain_sums,
     "window_popcount": window_popcount,
     "signsum_weights": signsum_weights,
     "signsum_expand": signsum_expand,

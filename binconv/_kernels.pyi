@@ -67,6 +67,28 @@ class XorpopWeights:
         repeat: int = 1,
     ) -> NDArray[np.int32]: ...
 
+def chain_source(
+    isa: str,
+    source: ArrayLike,
+    row_offset: ArrayLike,
+    words: int,
+    *,
+    out: NDArray[np.uint64] | None = None,
+) -> NDArray[np.uint64]: ...
+
+class ChainWeights:
+    padded_filters: int
+    def __init__(self, isa: str, weights: ArrayLike, channels: int) -> None: ...
+    def counts(
+        self,
+        chain: ArrayLike,
+        pixels: int,
+        step: int,
+        *,
+        out: NDArray[np.int32] | None = None,
+        repeat: int = 1,
+    ) -> NDArray[np.int32]: ...
+
 class SignsumWeights:
     filters: int
     rows: int

@@ -408,6 +408,97 @@ cdef class XorpopWeights:
         return out
 
 
+def chain_source(str isa, source, row_offset, Py_ssize_t words, *, out=None):
+    """Chains, one for each row of source: uint64, a row behind the other, each 1 + words * rows long.
+
+    source: uint64 (runs, any); row r of a run begins at row_offset[r]. After the chains `out` has
+    BC_CHAIN_SLACK elements for each row, of no use.
+    """
+    source = as_source(source, np.uint64, "source")
+    row_offset = as_offsets(row_offset, source.shape[1], words, "row_offset")
+    require(row_offset.size > 0 and words >= 0, "there must be a row of words")
+    entries = 1 + words * row_offset.size
+    size = source.shape[0] * entries + BC_CHAIN_SLACK * row_offset.size
+    out = as_out(out, np.uint64, (size,))
+    cdef bc_chain_source_args args
+    args.source = <const uint64_t *>data(source)
+    args.row_offset = <const ptrdiff_t *>data(row_offset)
+    args.rows = row_offset.size
+    args.words = words
+    args.runs = source.shape[0]
+    args.source_run_stride = row_stride(source, "source")
+    args.chain = <uint64_t *>data(out)
+    args.run_stride = entries
+    table(isa).chain_source(&args)
+    return out
+
+
+cdef class ChainWeights:
+    """Filters as sums by chains want them.
+
+    weights: uint32 (filters, rows, taps of a row, ceil(channels / 32)).
+    """
+
+    cdef const bc_kernels *kernels
+    cdef readonly Py_ssize_t padded_filters  # whole blocks
+    cdef Py_ssize_t blocks, words, rows
+    cdef object storage
+
+    def __cinit__(self, str isa, weights, Py_ssize_t channels):
+        self.kernels = table(isa)
+        weights = np.ascontiguousarray(weights)
+        require(
+            weights.dtype == np.uint32 and weights.ndim == 4 and channels >= 0
+            and weights.shape[3] == words_of(channels, 32),
+            "weights must be uint32 (filters, rows, taps of a row, ceil(channels / 32))",
+        )
+        self.rows = weights.shape[1]
+        self.words = self.rows * weights.shape[2] * words_of(channels, 64)
+        require(1 <= self.words <= BC_CHAIN_WORDS, "a window must have 1 to BC_CHAIN_WORDS words")
+        cdef Py_ssize_t lanes = self.kernels.chain_block_filters
+        self.blocks = words_of(weights.shape[0], lanes)
+        self.padded_filters = self.blocks * lanes
+        size = self.blocks * self.words * self.kernels.chain_block_word_bytes
+        self.storage = aligned_words(words_of(size, 8))
+        cdef bc_chain_weights_args args
+        args.weights = <const uint32_t *>data(weights)
+        args.filters = weights.shape[0]
+        args.rows = self.rows
+        args.row_taps = weights.shape[2]
+        args.channels = channels
+        args.blocks = data(self.storage)
+        self.kernels.chain_weights(&args)
+
+    def counts(self, chain, Py_ssize_t pixels, Py_ssize_t step, *, out=None, Py_ssize_t repeat=1):
+        """int32 (runs * pixels, padded_filters): differing bits between windows and weights.
+
+        chain: uint64 (runs, entries), dense. Windows of a run are `step` words of each row apart.
+        """
+        chain = as_source(chain, np.uint64, "chain")
+        require(chain.flags.c_contiguous, "chain must be dense")
+        require(
+            pixels >= 1 and step >= 0
+            and 1 + (pixels - 1) * step * self.rows + self.words <= chain.shape[1],
+            "windows must lie in their chain",
+        )
+        out = as_out(out, np.int32, (chain.shape[0] * pixels, self.padded_filters))
+        cdef bc_chain_sums_args args
+        args.chain = <const uint64_t *>data(chain)
+        args.words = self.words
+        args.runs = chain.shape[0]
+        args.pixels = pixels
+        args.run_stride = chain.shape[1]
+        args.pixel_stride = step * self.rows
+        args.weights = data(self.storage)
+        args.blocks = self.blocks
+        args.counts = <int32_t *>data(out)
+        args.counts_stride = row_stride(out, "out")
+        with nogil:
+            for _ in range(repeat):
+                self.kernels.chain_sums(&args)
+        return out
+
+
 cdef class SignsumWeights:
     """Filters as the BINARY_WEIGHTS family of an instruction set wants them.
 

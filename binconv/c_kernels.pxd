@@ -9,6 +9,8 @@ cdef extern from "kernels.h" nogil:
     enum:
         BC_SLACK
         BC_EPILOGUE_CHANNELS
+        BC_CHAIN_WORDS
+        BC_CHAIN_SLACK
 
     ctypedef struct bc_widen_args:
         const void *source
@@ -57,6 +59,30 @@ cdef extern from "kernels.h" nogil:
         size_t taps, words
         const void *weights
         size_t pixels, blocks
+        int32_t *counts
+        size_t counts_stride
+
+    ctypedef struct bc_chain_source_args:
+        const uint64_t *source
+        const ptrdiff_t *row_offset
+        size_t rows, words
+        size_t runs
+        ptrdiff_t source_run_stride
+        uint64_t *chain
+        size_t run_stride
+
+    ctypedef struct bc_chain_weights_args:
+        const uint32_t *weights
+        size_t filters, rows, row_taps, channels
+        void *blocks
+
+    ctypedef struct bc_chain_sums_args:
+        const uint64_t *chain
+        size_t words
+        size_t runs, pixels
+        size_t run_stride, pixel_stride
+        const void *weights
+        size_t blocks
         int32_t *counts
         size_t counts_stride
 
@@ -133,6 +159,10 @@ cdef extern from "kernels.h" nogil:
         size_t xorpop_block_filters, xorpop_block_word_bytes
         void (*xorpop_weights)(const bc_xorpop_weights_args *args) noexcept nogil
         void (*xorpop)(const bc_xorpop_args *args) noexcept nogil
+        void (*chain_source)(const bc_chain_source_args *args) noexcept nogil
+        size_t chain_block_filters, chain_block_word_bytes
+        void (*chain_weights)(const bc_chain_weights_args *args) noexcept nogil
+        void (*chain_sums)(const bc_chain_sums_args *args) noexcept nogil
         void (*window_popcount)(const bc_window_popcount_args *args) noexcept nogil
         size_t signsum_block_filters, signsum_block_word_bytes
         void (*signsum_weights)(const bc_signsum_weights_args *args) noexcept nogil

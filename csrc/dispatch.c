@@ -12,7 +12,7 @@ typedef struct bc_isa_entry {
     const char *name;
     uint32_t needs;
     const bc_kernels *own;
-    int must_prove; /* chosen only where it is measured to be faster than the one before it */
+    int must_prove; /* chosen only where it is measured to be faster than the best before it */
 } bc_isa_entry;
 
 /* Best last. To add one, add its line here, its table to kernels.h, and to cpu.h a feature that it needs. */
@@ -26,6 +26,7 @@ static const bc_isa_entry isas[] = {
     {"avx2", NEEDS_AVX2, &bc_kernels_avx2, 0},
     {"avx512vpopcnt", NEEDS_AVX512VPOPCNT, &bc_kernels_avx512vpopcnt, 0},
     {"avx512carrysave", NEEDS_AVX512VPOPCNT | BC_CPU_avx512vnni, &bc_kernels_avx512carrysave, 1},
+    {"avx512chain", NEEDS_AVX512VPOPCNT | BC_CPU_avx512vnni, &bc_kernels_avx512chain, 1},
 #elif (defined(__aarch64__) && !defined(__AARCH64EB__)) || defined(_M_ARM64)
     {"neon", BC_CPU_neon, &bc_kernels_neon, 0},
     {"asimddp", BC_CPU_neon | BC_CPU_asimddp, &bc_kernels_asimddp, 0},
@@ -51,12 +52,13 @@ static void overlay(bc_kernels *table, const bc_kernels *own) {
 #undef BC_CONSTANT
 }
 
-/* The last one, unless it must prove itself and does not. */
+/* The last one, of those that must prove themselves only such as do, one after the other. */
 static size_t best_isa(void) {
-    const size_t last = registry.count - 1;
-    const int chosen = !registry.entries[last]->must_prove ||
-                       bc_probe_xorpop(&registry.tables[last], &registry.tables[last - 1]);
-    return chosen ? last : last - 1;
+    size_t best = 0;
+    for (size_t i = 1; i < registry.count; i++)
+        if (!registry.entries[i]->must_prove || bc_probe_sums(&registry.tables[i], &registry.tables[best]))
+            best = i;
+    return best;
 }
 
 static void build_registry(void) {
@@ -85,7 +87,7 @@ static void build_registry(void) {
     registry.status = BC_UNKNOWN_ISA;
 }
 
-/* 0: untouched, 1: being built by some thread, 2: ready. A spin suffices: building takes microseconds, with a probe some 300. */
+/* 0: untouched, 1: being built by some thread, 2: ready. A spin suffices: building takes microseconds, with probes some 600. */
 static atomic_int registry_state;
 
 static void ensure_registry(void) {

@@ -10,6 +10,10 @@
 /* How far past their end padded arrays may be read, and the most channels of one epilogue call. */
 enum { BC_SLACK = 64, BC_EPILOGUE_CHANNELS = 256 };
 
+/* Chains: the most words of a window, so that 16 bits hold a count of carries, and how many entries for each row
+ * may be overwritten past a chain's end. */
+enum { BC_CHAIN_WORDS = 1023, BC_CHAIN_SLACK = 15 };
+
 typedef struct bc_widen_args {
     const void *source;
     size_t count;
@@ -63,6 +67,33 @@ typedef struct bc_xorpop_args {
     int32_t *counts;
     size_t counts_stride;
 } bc_xorpop_args;
+
+typedef struct bc_chain_source_args {
+    const uint64_t *source;
+    const ptrdiff_t *row_offset; /* [rows] */
+    size_t rows, words;
+    size_t runs;
+    ptrdiff_t source_run_stride;
+    uint64_t *chain;
+    size_t run_stride; /* of the chain */
+} bc_chain_source_args;
+
+typedef struct bc_chain_weights_args {
+    const uint32_t *weights; /* [filters][rows][row_taps][ceil(channels / 32)], dirty past the last channel */
+    size_t filters, rows, row_taps, channels;
+    void *blocks;
+} bc_chain_weights_args;
+
+typedef struct bc_chain_sums_args {
+    const uint64_t *chain;
+    size_t words;
+    size_t runs, pixels;
+    size_t run_stride, pixel_stride;
+    const void *weights; /* `blocks` blocks */
+    size_t blocks;
+    int32_t *counts;
+    size_t counts_stride;
+} bc_chain_sums_args;
 
 typedef struct bc_window_popcount_args {
     const uint64_t *source;
@@ -147,6 +178,7 @@ extern const bc_kernels bc_kernels_scalar;
 extern const bc_kernels bc_kernels_avx2;
 extern const bc_kernels bc_kernels_avx512vpopcnt;
 extern const bc_kernels bc_kernels_avx512carrysave;
+extern const bc_kernels bc_kernels_avx512chain;
 extern const bc_kernels bc_kernels_neon;
 extern const bc_kernels bc_kernels_asimddp;
 

@@ -36,19 +36,15 @@
 #include <string.h>
 
 #include "bits.h"
+#include "carry_save.h"
 
 enum {
     BLOCK_FILTERS = 8,
-    LANES = 16, /* filters of a vector */
     WIDE = 4,   /* vectors of a group of filters, */
     NARROW = 2, /* or, of the last, */
     DOUBLE = 8, /* of a tile that takes two groups */
-    VECTOR_BLOCKS = LANES / BLOCK_FILTERS,
-    TERNARY_CARRY = 0xd4
+    VECTOR_BLOCKS = LANES / BLOCK_FILTERS
 };
-
-/* Without this, GCC 12 unrolls too late to keep the arrays of a tile in registers. */
-#define UNROLL BC_UNROLL
 
 /* ---- Weights: groups of 64 filters and, of those that are left, of 32: for each word its low halves for all filters of the
  * group, then the weights' part of the ones after it (of the first word its high halves). The rest is the plain kernel's ---- */
@@ -99,50 +95,11 @@ static void xorpop_weights(const bc_xorpop_weights_args *args) {
 
 /* ---- Sums ----------------------------------------------------------------------------------------- */
 
-/* One 32-bit word in all lanes, from memory: which takes no vector operation, but from a general register would. */
-static inline __m512i spread(const void *word) {
-#if defined(__GNUC__)
-    __m512i lanes;
-    __asm__("vpbroadcastd %1, %0" : "=v"(lanes) : "m"(*(const char(*)[4])word));
-    return lanes;
-#else
-    int32_t bits;
-    memcpy(&bits, word, sizeof bits);
-    return _mm512_set1_epi32(bits);
-#endif
-}
-
-/* Both without a change of the vector's type, which those of the intrinsics' names imply: GCC would keep the one type's result
- * for what follows a loop, the other's for the next turn, and move all registers of a tile every time. Counts do not carry
- * from one half of 64 bits to the other. */
-static inline __m512i differences(const uint32_t *filters, __m512i word) {
-#if defined(__GNUC__)
-    return _mm512_loadu_si512(filters) ^ word;
-#else
-    return _mm512_xor_si512(_mm512_loadu_si512(filters), word);
-#endif
-}
-
-static inline __m512i plus(__m512i x, __m512i y) {
-#if defined(__GNUC__)
-    return x + y;
-#else
-    return _mm512_add_epi64(x, y);
-#endif
-}
-
 /* Has weights read anew for each pixel: for many pixels GCC would keep them, in the registers of the sums. */
 #if defined(__GNUC__)
 #define READ_ANEW() __asm__ volatile("" ::: "memory")
 #else
 #define READ_ANEW() (void)0
-#endif
-
-/* Ends an expression for the optimiser, which would begin with what follows a loop before the loop ends. */
-#if defined(__GNUC__)
-#define KEEP(x) __asm__("" : "+v"(x))
-#else
-#define KEEP(x) (void)0
 #endif
 
 static inline uint32_t half_word(const uint64_t *word, size_t half) {
@@ -192,8 +149,7 @@ BC_FORCE_INLINE void add_word(const uint64_t *first_word, ptrdiff_t stride, cons
             const int i = p * vectors + v;
             ones[i] = differences(weights + low_at(v, group) + group_lanes(vectors), all);
             const __m512i x = differences(weights + low_at(v, group), low);
-            const __m512i count =
-                _mm512_popcnt_epi32(_mm512_ternarylogic_epi64(x, old[i], ones[i], TERNARY_CARRY));
+            const __m512i count = count_carries(x, old[i], ones[i]);
             twos[i] = first ? count : plus(twos[i], count);
         }
         READ_ANEW();

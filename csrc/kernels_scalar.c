@@ -217,6 +217,81 @@ static void xorpop(const bc_xorpop_args *args) {
     }
 }
 
+/* ---- XNOR by chains: blocks of 32 filters, [block][word][2][32] uint32, low halves and running XORs ------- */
+
+enum { CHAIN_LANES = 32 };
+
+static inline uint32_t low_half(uint64_t word) { return (uint32_t)word; }
+static inline uint32_t high_half(uint64_t word) { return (uint32_t)(word >> 32); }
+
+static void chain_source(const bc_chain_source_args *args) {
+    const ptrdiff_t *row_offset = args->row_offset;
+    const size_t rows = args->rows, words = args->words;
+    for (size_t run = 0; run < args->runs; run++) {
+        const uint64_t *source = args->source + (ptrdiff_t)run * args->source_run_stride;
+        uint64_t *entry = args->chain + run * args->run_stride;
+        uint32_t ones = 0;
+        *entry++ = 0;
+        for (size_t k = 0; k < words; k++)
+            for (size_t r = 0; r < rows; r++) {
+                const uint64_t word = source[row_offset[r] + (ptrdiff_t)k];
+                ones ^= low_half(word) ^ high_half(word);
+                *entry++ = low_half(word) | (uint64_t)ones << 32;
+            }
+    }
+}
+
+static void chain_filter(const bc_chain_weights_args *args, size_t filter, uint32_t *lane) {
+    const size_t words = (args->channels + 63) / 64, mps_words = (args->channels + 31) / 32;
+    const uint32_t *weights = args->weights + filter * args->rows * args->row_taps * mps_words;
+    uint32_t ones = 0;
+    for (size_t tap = 0; tap < args->row_taps; tap++)
+        for (size_t k = 0; k < words; k++)
+            for (size_t r = 0; r < args->rows; r++, lane += 2 * CHAIN_LANES) {
+                const uint32_t *tap_words = weights + (r * args->row_taps + tap) * mps_words;
+                const uint64_t word = bc_filter_word(tap_words, k, args->channels);
+                ones ^= low_half(word) ^ high_half(word);
+                lane[0] = low_half(word);
+                lane[CHAIN_LANES] = ones;
+            }
+}
+
+static void chain_weights(const bc_chain_weights_args *args) {
+    const size_t words = args->rows * args->row_taps * ((args->channels + 63) / 64);
+    const size_t blocks = (args->filters + CHAIN_LANES - 1) / CHAIN_LANES;
+    uint32_t *out = args->blocks;
+    memset(out, 0, blocks * words * 2 * CHAIN_LANES * sizeof *out);
+    for (size_t filter = 0; filter < args->filters; filter++)
+        chain_filter(args, filter,
+                     out + filter / CHAIN_LANES * words * 2 * CHAIN_LANES + filter % CHAIN_LANES);
+}
+
+static void chain_sums(const bc_chain_sums_args *args) {
+    for (size_t pixel = 0; pixel < args->runs * args->pixels; pixel++) {
+        const uint64_t *before =
+            args->chain + pixel / args->pixels * args->run_stride + pixel % args->pixels * args->pixel_stride;
+        const uint32_t *filters = args->weights;
+        for (size_t block = 0; block < args->blocks; block++) {
+            uint64_t sums[CHAIN_LANES] = {0};
+            uint32_t filter_ones[CHAIN_LANES] = {0};
+            uint32_t ones = high_half(*before);
+            for (size_t k = 1; k <= args->words; k++, filters += 2 * CHAIN_LANES) {
+                const uint32_t low = low_half(before[k]), next = high_half(before[k]);
+                const uint32_t high = ones ^ next ^ low;
+                for (size_t lane = 0; lane < CHAIN_LANES; lane++) {
+                    const uint32_t filter_low = filters[lane], filter_next = filters[CHAIN_LANES + lane];
+                    const uint32_t filter_high = filter_ones[lane] ^ filter_next ^ filter_low;
+                    sums[lane] += bc_popcount64((low ^ filter_low) | (uint64_t)(high ^ filter_high) << 32);
+                    filter_ones[lane] = filter_next;
+                }
+                ones = next;
+            }
+            int32_t *counts = args->counts + pixel * args->counts_stride + block * CHAIN_LANES;
+            for (size_t lane = 0; lane < CHAIN_LANES; lane++) counts[lane] = (int32_t)sums[lane];
+        }
+    }
+}
+
 static void window_popcount(const bc_window_popcount_args *args) {
     for (size_t pixel = 0; pixel < args->pixels; pixel++) {
         const uint64_t *source = args->source + (ptrdiff_t)pixel * args->source_stride;
@@ -406,6 +481,13 @@ const bc_kernels bc_kernels_scalar = {
     .xorpop_block_word_bytes = XOR_LANES * sizeof(uint64_t),
     .xorpop_weights = xorpop_weights,
     .xorpop = xorpop,
+    .chain_words_least = SIZE_MAX,
+    .chain_filters_least = SIZE_MAX,
+    .chain_source = chain_source,
+    .chain_block_filters = CHAIN_LANES,
+    .chain_block_word_bytes = CHAIN_LANES * sizeof(uint64_t),
+    .chain_weights = chain_weights,
+    .chain_sums = chain_sums,
     .window_popcount = window_popcount,
     .signsum_block_filters = SIGN_LANES,
     .signsum_block_word_bytes = SIGN_LANES * sizeof(uint32_t),

@@ -19,6 +19,9 @@ enum { BYTES_AT_ONCE = 28 * 1024 };
 
 enum { WINDOW_BYTES = 384 * 1024, STAGING_FLOATS = 2048, ALIGNMENT = 64 };
 
+/* Where a chain begins, so that the entries after its first, which is 0, begin with a cache line. */
+enum { CHAIN_START = ALIGNMENT / sizeof(uint64_t) - 1 };
+
 /* Multiply-adds that are worth a thread of their own: some 20 us, several times what waking a thread costs. */
 static const double THREAD_BIT_OPERATIONS = 8e6, THREAD_FLOAT_OPERATIONS = 1e6;
 
@@ -260,13 +263,14 @@ static void join_tiles(bc_plan *plan) {
     const size_t chunk_filters = plan->chunk_blocks * plan->layer->block_filters;
     const size_t fit = fitting_sums(plan) / (tile_pixels(plan) * chunk_filters);
     const int in_rows = plan->tile_images == 1 && plan->tile_width == plan->out_width;
-    plan->joined_tiles = in_rows && fit > 1 ? fit : 1;
+    const size_t tiles = bc_divide_up(plan->out_height, plan->tile_height);
+    plan->joined_tiles = in_rows && fit > 1 ? bc_min(fit, tiles) : 1;
 }
 
 static void choose_tiles(bc_plan *plan) {
     const bc_layer *layer = plan->layer;
     size_t filters = CHUNK_FILTERS_MOST;
-    if (bc_layer_is_binary(layer) && CHUNK_BLOCKS * layer->block_filters <= CHUNK_FILTERS)
+    if (layer->chains || (bc_layer_is_binary(layer) && CHUNK_BLOCKS * layer->block_filters <= CHUNK_FILTERS))
         filters = CHUNK_FILTERS;
     plan->chunk_blocks = bc_min(filters / layer->block_filters, layer->group_blocks);
     plan->group_chunks = bc_divide_up(layer->group_blocks, plan->chunk_blocks);
@@ -343,6 +347,18 @@ static bc_status make_tap_offsets(bc_plan *plan) {
     return BC_OK;
 }
 
+static bc_status make_chain_offsets(bc_plan *plan) {
+    const bc_layer *layer = plan->layer;
+    if (!layer->chains) return BC_OK;
+    plan->chain_row_offset = malloc(layer->kernel_height * sizeof *plan->chain_row_offset);
+    if (!plan->chain_row_offset) return BC_OUT_OF_MEMORY;
+    for (size_t r = 0; r < layer->kernel_height; r++)
+        plan->chain_row_offset[r] = plan->tap_offset[r * layer->kernel_width];
+    const size_t entries = 1 + bc_plan_chain_words(plan, plan->tile_width) * layer->kernel_height;
+    plan->chain_stride = bc_round_up(entries, ALIGNMENT / sizeof(uint64_t));
+    return BC_OK;
+}
+
 /* The fields to gather: joined taps, or rows of them where those of a row follow each other in the slots as well. */
 static bc_status make_gather_offsets(bc_plan *plan) {
     const bc_layer *layer = plan->layer;
@@ -383,6 +399,8 @@ static bc_status lay_out_workspace(bc_plan *plan) {
     const int binary = bc_layer_is_binary(layer);
     bc_workspace_layout *layout = &plan->layout;
     const size_t pixels = tile_pixels(plan) * (binary ? plan->joined_tiles : 1);
+    size_t chains = pixels / plan->tile_width;
+    if (!bc_multiply(&chains, plan->chain_stride)) return BC_SIZE_OVERFLOW;
 
     size_t rows = binary ? plan->config.images : 0, slots = layer->beta_scaling ? rows : 0;
     size_t bytes = 0, unused;
@@ -409,6 +427,9 @@ static bc_status lay_out_workspace(bc_plan *plan) {
     plan->staging_floats = !staged ? 0 : at_once > STAGING_FLOATS ? at_once : STAGING_FLOATS;
     bytes = 0;
     if (!add_part(&bytes, &layout->sums, plan->sums_at_once + BC_SLACK, sizeof(float)) ||
+        !add_part(&bytes, &layout->chain,
+                  chains ? CHAIN_START + chains + BC_CHAIN_SLACK * layer->kernel_height : 0,
+                  sizeof(uint64_t)) ||
         !add_part(&bytes, &layout->pixel_base, layer->type == BC_AND ? pixels * layer->groups : 0,
                   sizeof(int32_t)) ||
         !add_part(&bytes, &layout->beta, pixels, sizeof(float)) ||
@@ -418,6 +439,7 @@ static bc_status lay_out_workspace(bc_plan *plan) {
         !add_part(&bytes, &layout->window, window, sizeof(float)) ||
         !add_part(&bytes, &layout->abs_window, abs_window, sizeof(float)))
         return BC_SIZE_OVERFLOW;
+    layout->chain += CHAIN_START * sizeof(uint64_t);
     layout->slice_bytes = bytes;
     return BC_OK;
 }
@@ -461,6 +483,7 @@ static bc_status fill_plan(bc_plan *plan) {
     choose_tiles(plan);
     status = choose_units(plan);
     if (status == BC_OK) status = make_tap_offsets(plan);
+    if (status == BC_OK) status = make_chain_offsets(plan);
     if (status == BC_OK) status = make_gather_offsets(plan);
     if (status == BC_OK) status = lay_out_workspace(plan);
     if (status == BC_OK) status = make_off_source_pixel(plan);
@@ -506,6 +529,7 @@ void bc_plan_destroy(bc_plan *plan) {
     bc_borders_free(&plan->borders);
     free(plan->tap_offset);
     free(plan->tap_offset_abs);
+    free(plan->chain_row_offset);
     free(plan->gather_tap_bit);
     free(plan->dense_bit);
     free(plan->off_source_words);

@@ -24,7 +24,7 @@ typedef struct bc_steps {
  * has its own scratch. */
 typedef struct bc_workspace_layout {
     size_t abs_plane, row_states, shared_bytes;
-    size_t sums, pixel_base, beta, staging, slot_rows, window_row, window, abs_window, slice_bytes;
+    size_t sums, chain, pixel_base, beta, staging, slot_rows, window_row, window, abs_window, slice_bytes;
 } bc_workspace_layout;
 
 struct bc_plan {
@@ -57,6 +57,11 @@ struct bc_plan {
     bc_steps abs_steps;        /* beta: in slots of the plane (or window) of mean |v| */
     ptrdiff_t *tap_offset;     /* [sum_taps], as sum_steps */
     ptrdiff_t *tap_offset_abs; /* [kernel_height * kernel_width], as abs_steps */
+
+    /* Chains, one for each row of a tile's pixels: where the rows of a window begin in the source, and from chain to chain. */
+    ptrdiff_t *chain_row_offset; /* [kernel_height] */
+    size_t chain_stride;         /* in entries */
+
     uint64_t *
         off_source_words; /* XNOR and AND: [slot_words] what off-source slots hold, all bits alike for a dense_run */
     float *off_source_values; /* BINARY_WEIGHTS: [input_channels] */
@@ -89,6 +94,12 @@ struct bc_plan {
 
 static inline size_t bc_plan_tiles(const bc_plan *plan) {
     return plan->tiles_images * plan->tiles_y * plan->tiles_x;
+}
+
+/* Words of each row that `width` windows side by side read. */
+static inline size_t bc_plan_chain_words(const bc_plan *plan, size_t width) {
+    const bc_layer *layer = plan->layer;
+    return (width - 1) * plan->sum_steps.column + layer->kernel_width * layer->tap_words;
 }
 
 /* What the epilogue needs at a destination pixel with borders, of all filters. */

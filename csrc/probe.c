@@ -18,33 +18,45 @@ static double seconds(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-static double time_once(const bc_kernels *kernels, bc_xorpop_args args) {
-    args.blocks = FILTERS / kernels->xorpop_block_filters;
+/* What is summed does not matter, only that it is there, and that weights begin with a cache line, as a layer's do. */
+static const uint64_t source[1 + TAPS * WORDS];
+static const _Alignas(64) uint64_t weights[WEIGHT_WORDS];
+static const ptrdiff_t tap_offset[TAPS] = {0,         WORDS,     2 * WORDS, 3 * WORDS, 4 * WORDS,
+                                           5 * WORDS, 6 * WORDS, 7 * WORDS, 8 * WORDS};
+
+static void sum_once(const bc_kernels *kernels, int32_t *counts) {
+    if (TAPS * WORDS >= kernels->chain_words_least)
+        kernels->chain_sums(&(bc_chain_sums_args){.chain = source,
+                                                  .words = TAPS * WORDS,
+                                                  .runs = 1,
+                                                  .pixels = PIXELS,
+                                                  .weights = weights,
+                                                  .blocks = FILTERS / kernels->chain_block_filters,
+                                                  .counts = counts,
+                                                  .counts_stride = FILTERS});
+    else
+        kernels->xorpop(&(bc_xorpop_args){.source = source,
+                                          .tap_offset = tap_offset,
+                                          .taps = TAPS,
+                                          .words = WORDS,
+                                          .weights = weights,
+                                          .pixels = PIXELS,
+                                          .blocks = FILTERS / kernels->xorpop_block_filters,
+                                          .counts = counts,
+                                          .counts_stride = FILTERS});
+}
+
+static double time_once(const bc_kernels *kernels) {
+    int32_t counts[PIXELS * FILTERS];
     const double start = seconds();
-    kernels->xorpop(&args);
+    sum_once(kernels, counts);
     return seconds() - start;
 }
 
-int bc_probe_xorpop(const bc_kernels *candidate, const bc_kernels *present) {
-    /* What is summed does not matter, only that it is there, and that weights begin with a cache line, as a layer's do. */
-    static const uint64_t source[TAPS * WORDS];
-    static const _Alignas(64) uint64_t weights[WEIGHT_WORDS];
-    static const ptrdiff_t tap_offset[TAPS] = {0,         WORDS,     2 * WORDS, 3 * WORDS, 4 * WORDS,
-                                               5 * WORDS, 6 * WORDS, 7 * WORDS, 8 * WORDS};
-    int32_t counts[PIXELS * FILTERS];
-    const bc_xorpop_args args = {.source = source,
-                                 .source_stride = 0,
-                                 .tap_offset = tap_offset,
-                                 .taps = TAPS,
-                                 .words = WORDS,
-                                 .weights = weights,
-                                 .pixels = PIXELS,
-                                 .counts = counts,
-                                 .counts_stride = FILTERS};
+int bc_probe_sums(const bc_kernels *candidate, const bc_kernels *present) {
     int wins = 0;
     for (int round = -WARM_UP; round < ROUNDS; round++) {
-        const double candidate_seconds = time_once(candidate, args),
-                     present_seconds = time_once(present, args);
+        const double candidate_seconds = time_once(candidate), present_seconds = time_once(present);
         wins += round >= 0 && candidate_seconds < CLEARLY * present_seconds;
     }
     return 2 * wins > ROUNDS;

@@ -4,7 +4,7 @@
 
 #include "kernels.h"
 
-/* Whether the xorpop of `candidate` is clearly faster here than that of `present`: some 300 us of both, taking turns. */
-int bc_probe_xorpop(const bc_kernels *candidate, const bc_kernels *present);
+/* Whether a layer's sums of bits are clearly faster here by `candidate` than by `present`: some 300 us of both, taking turns. */
+int bc_probe_sums(const bc_kernels *candidate, const bc_kernels *present);
 
 #endif

@@ -22,6 +22,7 @@ typedef struct run {
 
 typedef struct slice_scratch {
     void *sums; /* int32 counts or float sums, [tile pixels][chunk filters] */
+    uint64_t *chain;
     int32_t *pixel_base;
     uint64_t *slot_rows;
     float *beta, *staging, *window_row, *window, *abs_window;
@@ -39,6 +40,7 @@ static slice_scratch scratch_of(const run *run, size_t slice) {
     char *base = run->scratch + slice * layout->slice_bytes;
     return (slice_scratch){
         .sums = base + layout->sums,
+        .chain = (uint64_t *)(base + layout->chain),
         .pixel_base = (int32_t *)(base + layout->pixel_base),
         .beta = (float *)(base + layout->beta),
         .staging = (float *)(base + layout->staging),
@@ -244,6 +246,44 @@ static void count_source_bits(const run *run, const bc_tile *tile, const bc_tile
         args.counts = scratch->pixel_base + (pixel + call) * groups;
         layer->kernels->window_popcount(&args);
     }
+}
+
+/* A chain for each row of the tile's pixels. */
+static void chain_tile(const run *run, const bc_tile *tile, const bc_tile *origin,
+                       const slice_scratch *scratch) {
+    const bc_plan *plan = run->plan;
+    const bc_layer *layer = plan->layer;
+    const uint64_t *words = first_words(run, tile, origin, 0);
+    for (size_t image = 0; image < tile->images; image++)
+        layer->kernels->chain_source(&(bc_chain_source_args){
+            .source = words + image * plan->sum_steps.image,
+            .row_offset = plan->chain_row_offset,
+            .rows = layer->kernel_height,
+            .words = bc_plan_chain_words(plan, tile->width),
+            .runs = tile->height,
+            .source_run_stride = (ptrdiff_t)plan->sum_steps.row,
+            .chain = scratch->chain + image * tile->height * plan->chain_stride,
+            .run_stride = plan->chain_stride,
+        });
+}
+
+static void sum_chains(const run *run, const bc_tile *tile, const chunk *chunk,
+                       const slice_scratch *scratch) {
+    const bc_plan *plan = run->plan;
+    const bc_layer *layer = plan->layer;
+    const size_t filters = chunk->blocks * layer->block_filters;
+    layer->kernels->chain_sums(&(bc_chain_sums_args){
+        .chain = scratch->chain,
+        .words = layer->sum_taps * layer->tap_words,
+        .runs = tile->images * tile->height,
+        .pixels = tile->width,
+        .run_stride = plan->chain_stride,
+        .pixel_stride = plan->sum_steps.column * layer->kernel_height,
+        .weights = (const char *)layer->blocks + chunk->first_block * layer->block_bytes,
+        .blocks = chunk->blocks,
+        .counts = scratch->sums,
+        .counts_stride = filters,
+    });
 }
 
 static void sum_bits(const run *run, const bc_tile *tile, const bc_tile *origin, const chunk *chunk,
@@ -503,11 +543,14 @@ static void compute_tile(const run *run, const bc_tile *tile, const bc_tile *ori
     if (layer->beta_scaling) sum_abs(run, tile, origin, scratch);
 
     if (layer->type == BC_AND) count_source_bits(run, tile, origin, scratch);
+    if (layer->chains) chain_tile(run, tile, origin, scratch);
 
     for (size_t i = first_chunk, count; i < end_chunk; i += count) {
         count = bc_plan_joined_chunks(plan, tile, i, end_chunk - i);
         const chunk chunk = chunk_of(plan, i, count);
-        if (bc_layer_is_binary(layer))
+        if (layer->chains)
+            sum_chains(run, tile, &chunk, scratch);
+        else if (bc_layer_is_binary(layer))
             sum_bits(run, tile, origin, &chunk, scratch);
         else
             sum_floats(run, tile, origin, &chunk, scratch);

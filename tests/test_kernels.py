@@ -388,6 +388,79 @@ def test_xorpop_weights(isa):
             assert counts[0, filter_] == (channel < channels)
 
 
+def chain_of(rows: np.ndarray) -> np.ndarray:
+    """(runs, rows, words) to chains, (runs, 1 + words * rows)."""
+    words = rows.transpose(0, 2, 1).reshape(len(rows), -1)
+    low = words & np.uint64(0xFFFFFFFF)
+    ones = np.bitwise_xor.accumulate(low ^ (words >> np.uint64(32)), axis=1)
+    return np.concatenate(
+        [np.zeros((len(rows), 1), np.uint64), low | ones << np.uint64(32)], axis=1
+    )
+
+
+@each_isa
+@each_stride
+def test_chain_source(isa, stride):
+    rng = np.random.default_rng(8)
+    for index, words in enumerate((1, 7, 8, 9, 15, 16, 17, 31, 33, 100)):
+        rows, runs = 1 + index % 9, 1 + index % 3
+        source = restride(words64(rng, runs, 3 * words), stride)
+        offset = rng.integers(0, 2 * words + 1, rows)
+        expected = chain_of(np.stack([source[:, at : at + words] for at in offset], axis=1))
+        out = kernels.chain_source(isa, source, offset, words)
+        np.testing.assert_array_equal(out[: expected.size].reshape(expected.shape), expected)
+
+
+def check_chain_sums(isa, weights, channels, rows, pixels, step):
+    """rows: (runs, rows, words) of which each window reads as many as a row of weights has."""
+    packed = kernels.ChainWeights(isa, weights, channels)
+    filters, _, taps, _ = weights.shape
+    width = taps * -(-channels // 64)
+    wanted = filter_bits(weights, channels).reshape(filters, -1)
+    windows = np.stack([rows[:, :, i * step : i * step + width] for i in range(pixels)], axis=1)
+    bits = bits_of(windows.reshape(len(rows) * pixels, -1))
+    expected = np.zeros((len(bits), packed.padded_filters), np.int32)
+    expected[:, :filters] = (bits[:, None] ^ wanted[None]).sum(-1, dtype=np.int32)
+    expected[:, filters:] = bits.sum(-1, dtype=np.int32)[:, None]
+    guarded = Guarded(expected.shape, np.int32)
+    packed.counts(chain_of(rows), pixels, step, out=guarded.out)
+    np.testing.assert_array_equal(guarded.out, expected)
+    guarded.check()
+
+
+@each_isa
+def test_chain_sums(isa):
+    rng = np.random.default_rng(9)
+    for index, channels in enumerate(CHANNELS):
+        height, taps, words = 1 + index % 5, 1 + index % 3, -(-channels // 64)
+        pixels, step = 1 + 2 * index % 9, words * (1 + index % 2)
+        weights = words32(rng, 1 + 17 * index % 150, height, taps, -(-channels // 32))
+        rows = words64(rng, 1 + index % 3, height, (pixels - 1) * step + taps * words)
+        check_chain_sums(isa, weights, channels, rows, pixels, step)
+
+
+@each_isa
+@pytest.mark.parametrize("weights_word", [0, 0xFFFFFFFF])
+@pytest.mark.parametrize("source_word", [0, 0xFFFFFFFFFFFFFFFF])
+def test_chain_sums_of_the_longest_window(isa, weights_word, source_word):
+    weights = np.full((65, 3, 11, 62), weights_word, np.uint32)
+    rows = np.full((1, 3, 11 * 31), source_word, np.uint64)
+    check_chain_sums(isa, weights, 31 * 64, rows, 1, 1)
+
+
+@each_isa
+def test_chain_weights(isa):
+    """One bit at a time shows where each bit of the weights ends up."""
+    channels, rows = 70, np.zeros((1, 2, 4), np.uint64)
+    for filter_ in range(0, 70, 3):
+        for channel in (0, 31, 32, 63, 64, 69, 70, 95):
+            weights = np.zeros((70, 2, 2, 3), np.uint32)
+            weights[filter_, 1, filter_ % 2, channel // 32] = 1 << (channel % 32)
+            counts = kernels.ChainWeights(isa, weights, channels).counts(chain_of(rows), 1, 0)
+            assert counts.sum() == (channel < channels)
+            assert counts[0, filter_] == (channel < channels)
+
+
 @each_isa
 @each_stride
 def test_window_popcount(isa, stride):

@@ -226,6 +226,241 @@ void bench_xorpop(bench *timer, const bc_kernels *kernels) {
     BENCH(timer, kernels->xorpop(&args), "1 pixel, 256 filters, 3x3x256", row, "MAC");
 }
 
+/* ---- Chains ---------------------------------------------------------------------------------------- */
+
+/* Runs of pixels whose windows are rows x row_words words, `step` words of each row after those of the pixel before. */
+typedef struct chain_case {
+    size_t rows, row_words, step, runs, pixels;
+    size_t run_words;  /* of each row */
+    size_t run_stride; /* of the source, from run to run */
+    const uint64_t *source;
+    ptrdiff_t *row_offset;
+} chain_case;
+
+static chain_case make_chain_case(size_t rows, size_t row_words, size_t step, size_t runs, size_t pixels,
+                                  bit_pattern pattern) {
+    chain_case made = {.rows = rows, .row_words = row_words, .step = step, .runs = runs, .pixels = pixels};
+    made.run_words = pixels ? (pixels - 1) * step + row_words : 0;
+    made.run_stride = random_below(2) ? 0 : made.run_words + random_below(3);
+    made.row_offset = memory_input(rows * sizeof *made.row_offset);
+    const size_t places = 3, row_stride = made.run_words + 1; /* so that some rows coincide */
+    for (size_t r = 0; r < rows; r++) made.row_offset[r] = (ptrdiff_t)(random_below(places) * row_stride);
+    if (rows) made.row_offset[rows - 1] = (ptrdiff_t)((places - 1) * row_stride);
+    const size_t words =
+        (runs ? (runs - 1) * made.run_stride : 0) + (places - 1) * row_stride + made.run_words;
+    uint64_t *source = memory_input(words * sizeof *source);
+    fill_words(source, words, pattern);
+    made.source = source;
+    return made;
+}
+
+static uint64_t chain_word(const chain_case *chain, size_t run, size_t row, size_t k) {
+    return chain->source[(ptrdiff_t)(run * chain->run_stride + k) + chain->row_offset[row]];
+}
+
+/* A run's entries, the first 0. */
+static void expected_chain(const chain_case *chain, size_t run, uint64_t *entries) {
+    uint64_t ones = 0;
+    *entries++ = 0;
+    for (size_t k = 0; k < chain->run_words; k++)
+        for (size_t r = 0; r < chain->rows; r++) {
+            const uint64_t word = chain_word(chain, run, r, k);
+            ones ^= (word ^ word >> 32) & 0xffffffff;
+            *entries++ = (word & 0xffffffff) | ones << 32;
+        }
+}
+
+static void chain_source_case(const subject *isa, size_t rows, size_t words, size_t runs,
+                              bit_pattern pattern) {
+    case_begin("rows %zu, words %zu, runs %zu, pattern %d", rows, words, runs, (int)pattern);
+    const chain_case chain = make_chain_case(rows, words, 1, runs, 1, pattern);
+    const size_t entries = 1 + rows * words, run_stride = entries + random_below(2) * random_below(9);
+    uint64_t *expected = memory_input(entries * sizeof *expected);
+    const size_t total = runs ? (runs - 1) * run_stride + entries : 0;
+    uint64_t *actual = memory_output((total + (runs ? rows * BC_CHAIN_SLACK : 0)) * sizeof *actual);
+    isa->kernels->chain_source(&(bc_chain_source_args){.source = chain.source,
+                                                       .row_offset = chain.row_offset,
+                                                       .rows = rows,
+                                                       .words = words,
+                                                       .runs = runs,
+                                                       .source_run_stride = (ptrdiff_t)chain.run_stride,
+                                                       .chain = actual,
+                                                       .run_stride = run_stride});
+    for (size_t run = 0; run < runs; run++) {
+        expected_chain(&chain, run, expected);
+        expect_u64("entries", actual + run * run_stride, expected, entries);
+    }
+    case_end();
+}
+
+void test_chain_source(const subject *isa) {
+    for (size_t rows = 1; rows <= 9; rows++)
+        for (size_t words = 0; words <= 35; words++)
+            chain_source_case(isa, rows, words, words % 4, words % 5 ? BITS_RANDOM : BITS_ONE_HOT);
+    for (size_t runs = 0; runs <= 3; runs++) chain_source_case(isa, 3, 200, runs, BITS_RANDOM);
+    chain_source_case(isa, 70, 33, 2, BITS_RANDOM);
+}
+
+typedef struct chain_sizes {
+    size_t filters, rows, row_taps, channels, step, runs, pixels;
+    bit_pattern source, weights;
+} chain_sizes;
+
+static void chain_sums_case(const subject *isa, chain_sizes sizes) {
+    case_begin(
+        "filters %zu, rows %zu, row taps %zu, channels %zu, step %zu, runs %zu, pixels %zu, patterns %d %d",
+        sizes.filters, sizes.rows, sizes.row_taps, sizes.channels, sizes.step, sizes.runs, sizes.pixels,
+        (int)sizes.source, (int)sizes.weights);
+    const bc_kernels *kernels = isa->kernels;
+    const size_t words = divide_up(sizes.channels, 64), taps = sizes.rows * sizes.row_taps;
+    const size_t lanes = kernels->chain_block_filters, blocks = divide_up(sizes.filters, lanes);
+    const size_t block_bytes = taps * words * kernels->chain_block_word_bytes;
+
+    const size_t mps_words = sizes.filters * taps * divide_up(sizes.channels, 32);
+    uint32_t *weights = memory_input(mps_words * sizeof *weights);
+    fill_words32(weights, mps_words, sizes.weights);
+    void *packed = memory_output(blocks * block_bytes);
+    kernels->chain_weights(&(bc_chain_weights_args){.weights = weights,
+                                                    .filters = sizes.filters,
+                                                    .rows = sizes.rows,
+                                                    .row_taps = sizes.row_taps,
+                                                    .channels = sizes.channels,
+                                                    .blocks = packed});
+
+    const chain_case chain = make_chain_case(sizes.rows, sizes.row_taps * words, sizes.step, sizes.runs,
+                                             sizes.pixels, sizes.source);
+    const size_t entries = 1 + sizes.rows * chain.run_words;
+    uint64_t *chains = memory_input(sizes.runs * entries * sizeof *chains);
+    for (size_t run = 0; run < sizes.runs; run++) expected_chain(&chain, run, chains + run * entries);
+
+    const size_t pixels = sizes.runs * sizes.pixels, row = blocks * lanes, counts_stride = row + pixels % 3;
+    const size_t total = pixels ? (pixels - 1) * counts_stride + row : 0;
+    int32_t *expected = memory_input(total * sizeof *expected);
+    memset(expected, MEMORY_FILL, total * sizeof *expected);
+    const bc_xorpop_weights_args as_taps = {
+        .weights = weights, .filters = sizes.filters, .taps = taps, .channels = sizes.channels};
+    for (size_t pixel = 0; pixel < pixels; pixel++)
+        for (size_t filter = 0; filter < row; filter++) {
+            int32_t count = 0;
+            for (size_t tap = 0; tap < taps; tap++)
+                for (size_t k = 0; k < words; k++) {
+                    const size_t column =
+                        pixel % sizes.pixels * sizes.step + tap % sizes.row_taps * words + k;
+                    count +=
+                        popcount_of(weight_word(&as_taps, filter, tap, k) ^
+                                    chain_word(&chain, pixel / sizes.pixels, tap / sizes.row_taps, column));
+                }
+            expected[pixel * counts_stride + filter] = count;
+        }
+    int32_t *actual = memory_output(total * sizeof *actual);
+    /* All blocks at once, or as many as a caller that splits them takes. */
+    const size_t step = pixels % 2 ? blocks : divide_up(64, lanes);
+    for (size_t first = 0; first < blocks; first += step)
+        kernels->chain_sums(&(bc_chain_sums_args){.chain = chains,
+                                                  .words = taps * words,
+                                                  .runs = sizes.runs,
+                                                  .pixels = sizes.pixels,
+                                                  .run_stride = entries,
+                                                  .pixel_stride = sizes.step * sizes.rows,
+                                                  .weights = (const char *)packed + first * block_bytes,
+                                                  .blocks = blocks - first < step ? blocks - first : step,
+                                                  .counts = actual + first * lanes,
+                                                  .counts_stride = counts_stride});
+    expect_i32("counts", actual, expected, total);
+    case_end();
+}
+
+/* A family's layout of weights is its own, so its kernels are tested by what comes out of both. */
+void test_chain_sums(const subject *isa) {
+    const size_t lanes = isa->kernels->chain_block_filters;
+    /* Tiles: pixels, runs, blocks, and filters that do not fill the last block. */
+    for (const size_t *pixels = pixel_sizes; *pixels != END_OF_SIZES; pixels++)
+        for (size_t blocks = 1; blocks <= 5; blocks++)
+            chain_sums_case(isa, (chain_sizes){blocks * lanes - random_below(lanes), 3, 3, 64, 1,
+                                               1 + blocks % 3, *pixels, BITS_RANDOM, BITS_RANDOM});
+    /* Windows of every length and shape, overlapping, side by side, and apart. */
+    for (size_t rows = 1; rows <= 5; rows++)
+        for (size_t row_taps = 1; row_taps <= 4; row_taps++)
+            for (size_t step = 1; step <= 5; step++)
+                chain_sums_case(isa, (chain_sizes){1 + random_below(3 * lanes), rows, row_taps,
+                                                   1 + random_below(200), step, 2, 1 + random_below(9),
+                                                   BITS_RANDOM, BITS_RANDOM});
+    for (int source = 0; source < BIT_PATTERNS; source++)
+        for (int weights = 0; weights < BIT_PATTERNS; weights++)
+            for (size_t words = 1; words <= 4; words++)
+                chain_sums_case(isa, (chain_sizes){lanes + 1, 1, 1, 64 * words, words, 1, 5,
+                                                   (bit_pattern)source, (bit_pattern)weights});
+    /* The longest window, every bit of which is counted, so that counts of carries are the largest. */
+    chain_sums_case(isa, (chain_sizes){2 * lanes, 3, 11, 31 * 64, 1, 1, 3, BITS_ONE, BITS_ZERO});
+    chain_sums_case(isa, (chain_sizes){3 * lanes, 1, 1, BC_CHAIN_WORDS * 64, 1, 1, 2, BITS_ONE, BITS_ZERO});
+    chain_sums_case(isa, (chain_sizes){0, 3, 3, 64, 1, 1, 5, BITS_RANDOM, BITS_RANDOM});
+}
+
+void test_chain_weights(const subject *isa) {
+    const size_t lanes = isa->kernels->chain_block_filters;
+    /* One bit at a time says where each bit of the weights ended up. */
+    for (const size_t *channels = channel_sizes; *channels; channels++)
+        for (size_t filters = 1; filters <= 2 * lanes + 1; filters += 1 + random_below(5))
+            chain_sums_case(isa, (chain_sizes){filters, 2, 2, *channels, 1, 1, 1, BITS_ZERO, BITS_ONE_HOT});
+}
+
+enum { BENCH_RUN_WORDS = (BENCH_PIXELS + 2) * BENCH_WORDS, BENCH_RUNS = 4 };
+
+static uint64_t bench_chain[BENCH_RUNS * (1 + 3 * BENCH_RUN_WORDS) + 3 * BC_CHAIN_SLACK];
+
+static bc_chain_source_args bench_linking(void) {
+    static const ptrdiff_t row_offset[] = {0, BENCH_ROW * BENCH_WORDS, 2 * BENCH_ROW * BENCH_WORDS};
+    fill_bench_source();
+    return (bc_chain_source_args){.source = bench_words,
+                                  .row_offset = row_offset,
+                                  .rows = 3,
+                                  .words = BENCH_RUN_WORDS,
+                                  .runs = BENCH_RUNS,
+                                  .chain = bench_chain,
+                                  .run_stride = 1 + 3 * BENCH_RUN_WORDS};
+}
+
+void bench_chain_source(bench *timer, const bc_kernels *kernels) {
+    const bc_chain_source_args args = bench_linking();
+    BENCH(timer, kernels->chain_source(&args), "4 runs of 14 pixels, 3x3x256",
+          BENCH_RUNS * 3 * BENCH_RUN_WORDS, "words");
+}
+
+static bc_chain_weights_args bench_chain_packing(void) {
+    const bc_xorpop_weights_args packing = bench_packing();
+    return (bc_chain_weights_args){.weights = packing.weights,
+                                   .filters = packing.filters,
+                                   .rows = 3,
+                                   .row_taps = 3,
+                                   .channels = packing.channels,
+                                   .blocks = packing.blocks};
+}
+
+void bench_chain_weights(bench *timer, const bc_kernels *kernels) {
+    const bc_chain_weights_args args = bench_chain_packing();
+    BENCH(timer, kernels->chain_weights(&args), "256 filters, 3x3x256",
+          BENCH_CHANNELS * BENCH_TAPS * BENCH_CHANNELS, "weights");
+}
+
+void bench_chain_sums(bench *timer, const bc_kernels *kernels) {
+    const bc_chain_source_args linking = bench_linking();
+    kernels->chain_source(&linking);
+    const bc_chain_weights_args packing = bench_chain_packing();
+    kernels->chain_weights(&packing);
+    const bc_chain_sums_args args = {.chain = bench_chain,
+                                     .words = BENCH_TAPS * BENCH_WORDS,
+                                     .runs = 1,
+                                     .pixels = BENCH_PIXELS,
+                                     .run_stride = linking.run_stride,
+                                     .pixel_stride = 3 * BENCH_WORDS,
+                                     .weights = bench_blocks,
+                                     .blocks = BENCH_CHANNELS / kernels->chain_block_filters,
+                                     .counts = bench_counts,
+                                     .counts_stride = BENCH_CHANNELS};
+    BENCH(timer, kernels->chain_sums(&args), "14 pixels, 256 filters, 3x3x256",
+          (double)BENCH_CHANNELS * BENCH_TAPS * BENCH_CHANNELS * BENCH_PIXELS, "MAC");
+}
+
 /* ---- Windows -------------------------------------------------------------------------------------- */
 
 static void window_popcount_case(const subject *isa, size_t taps, size_t words, size_t pixels,

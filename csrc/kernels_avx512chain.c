@@ -1,0 +1,320 @@
+/* AVX-512 with VPOPCNTDQ and VNNI: XNOR sums with carry-save, by chains.
+ *
+ * Of two half words that differ from the weights' by x1 and x2, and of a word of ones, a full adder makes one word of carries,
+ * worth 2 a bit, and one of ones again, so that vpopcntd and vpaddd are needed for one of two only. A word of ones is the XOR of
+ * all differences so far, so of a part that depends on the source alone and one that depends on the weights alone. Both lie
+ * ready in memory, and adding is 5 operations for two half words: vpxord for the first difference, vpxord for the ones,
+ * vpternlogd for the carries, vpopcntd and vpaddd. kernels_avx512vpopcnt.c takes 6.
+ *
+ * What the source's part is at the first word of a window does not matter, as long as it is the source's own: a window that
+ * begins with `before` as its ones sums to
+ *
+ *     2 * carries + ones at the end - ones of `before`.
+ *
+ * So one chain serves all the windows of a row, which overlap, and is made once for all filters: that is what this family does
+ * better than kernels_avx512carrysave.c, which makes the source's part for every window and 64 filters, by scalar instructions.
+ * The other does without the last term, which takes 9 operations of 20 n + 9 for n words of a pixel and 64 filters. Zen 5 does
+ * four vector operations a cycle, and has no time for the scalar ones; Intel's cores do two.
+ */
+#include "kernels.h"
+
+#if defined(__x86_64__) || defined(_M_X64)
+
+#if defined(__clang__)
+#pragma clang attribute push(                                                                      \
+    __attribute__((target("avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni"))), \
+    apply_to = function)
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC target("avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512vnni")
+#pragma GCC target("prefer-vector-width=512")
+#endif
+
+#include "bits.h"
+#include "carry_save.h"
+
+/* ---- The source: low halves, and XORs of all halves so far --------------------------------------------------------
+ *
+ * 16 words of each row are taken at a time: a 64-bit lane has of word i the low half of what is made of it, of word i + 8 the
+ * high half, so that little is moved between lanes, which is slow. */
+
+enum { LINKED_WORDS = 16, VECTOR_WORDS = 8, ROWS_MOST = 7 };
+
+enum { HIGH_HALVES = 0xaaaa };
+
+/* Of each word the XOR of its halves. */
+static inline __m512i xor_of_halves(__m512i first, __m512i second) {
+    return _mm512_mask_blend_epi32(HIGH_HALVES, _mm512_xor_si512(first, _mm512_rol_epi64(first, 32)),
+                                   _mm512_xor_si512(second, _mm512_rol_epi64(second, 32)));
+}
+
+/* Of each word the XOR of all up to it. */
+static inline __m512i running_xor(__m512i x) {
+    const __m512i zero = _mm512_setzero_si512();
+    x = _mm512_xor_si512(x, _mm512_alignr_epi64(x, zero, 7));
+    x = _mm512_xor_si512(x, _mm512_alignr_epi64(x, zero, 6));
+    x = _mm512_xor_si512(x, _mm512_alignr_epi64(x, zero, 4));
+    const __m512i first_words = _mm512_permutexvar_epi64(_mm512_set1_epi64(7), x);
+    return _mm512_xor_si512(x, _mm512_slli_epi64(first_words, 32));
+}
+
+/* Entries of as many words of each row as there are, 16 at most, and of zeros for the rest. `before` is the XOR of all halves
+ * before them, everywhere; returns the same of what follows. `rows` is a literal where this is inlined. */
+BC_FORCE_INLINE __m512i link_words(const uint64_t *const *source, int rows, size_t at, size_t count,
+                                   __m512i before, __m512i *first, __m512i *second) {
+    const unsigned lanes = (1u << count) - 1;
+    const __mmask8 first_lanes = (__mmask8)lanes, second_lanes = (__mmask8)(lanes >> VECTOR_WORDS);
+    __m512i halves[ROWS_MOST], places = _mm512_setzero_si512();
+    UNROLL
+    for (int r = 0; r < rows; r++) {
+        const void *behind = (const void *)((uintptr_t)(source[r] + at) + VECTOR_WORDS * sizeof(uint64_t));
+        first[r] = _mm512_maskz_loadu_epi64(first_lanes, source[r] + at);
+        second[r] = _mm512_maskz_loadu_epi64(second_lanes, behind);
+        halves[r] = xor_of_halves(first[r], second[r]);
+        places = _mm512_xor_si512(places, halves[r]);
+    }
+    const __m512i running = running_xor(places);
+    __m512i ones = _mm512_xor_si512(_mm512_xor_si512(running, places), before);
+    UNROLL
+    for (int r = 0; r < rows; r++) {
+        ones = _mm512_xor_si512(ones, halves[r]);
+        first[r] = _mm512_mask_blend_epi32(HIGH_HALVES, first[r], _mm512_slli_epi64(ones, 32));
+        second[r] = _mm512_mask_blend_epi32(HIGH_HALVES, second[r], ones);
+    }
+    return _mm512_xor_si512(before, _mm512_permutexvar_epi32(_mm512_set1_epi32(15), running));
+}
+
+/* Of the entries from `first` on, rows by turns: each one's place in its row, */
+BC_FORCE_INLINE __m512i places_from(int first, int rows) {
+    return _mm512_setr_epi64(first / rows, (first + 1) / rows, (first + 2) / rows, (first + 3) / rows,
+                             (first + 4) / rows, (first + 5) / rows, (first + 6) / rows, (first + 7) / rows);
+}
+
+/* and which are of row r. */
+BC_FORCE_INLINE __mmask8 lanes_of_row(int first, int rows, int r) {
+    unsigned lanes = 0;
+    UNROLL
+    for (int lane = 0; lane < VECTOR_WORDS; lane++) lanes |= (unsigned)((first + lane) % rows == r) << lane;
+    return (__mmask8)lanes;
+}
+
+/* 8 words of each row, by turns. */
+BC_FORCE_INLINE void weave(const __m512i *words, int rows, uint64_t *chain) {
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        const int first = i * VECTOR_WORDS;
+        const __m512i places = places_from(first, rows);
+        __m512i woven = _mm512_permutexvar_epi64(places, words[0]);
+        UNROLL
+        for (int r = 1; r < rows; r++)
+            woven = _mm512_mask_permutexvar_epi64(woven, lanes_of_row(first, rows, r), places, words[r]);
+        _mm512_storeu_si512(chain + first, woven);
+    }
+}
+
+/* What is past the last word is written too: it is overwritten, or slack. */
+BC_FORCE_INLINE void link_runs(const bc_chain_source_args *args, int rows) {
+    const uint64_t *source[ROWS_MOST];
+    UNROLL
+    for (int r = 0; r < rows; r++) source[r] = args->source + args->row_offset[r];
+    for (size_t run = 0; run < args->runs; run++) {
+        uint64_t *chain = args->chain + run * args->run_stride;
+        __m512i before = _mm512_setzero_si512();
+        *chain++ = 0;
+        for (size_t at = 0; at < args->words; at += LINKED_WORDS, chain += LINKED_WORDS * rows) {
+            const size_t left = args->words - at;
+            __m512i first[ROWS_MOST], second[ROWS_MOST];
+            if (left >= LINKED_WORDS)
+                before = link_words(source, rows, at, LINKED_WORDS, before, first, second);
+            else
+                link_words(source, rows, at, left, before, first, second);
+            weave(first, rows, chain);
+            weave(second, rows, chain + VECTOR_WORDS * rows);
+        }
+        UNROLL
+        for (int r = 0; r < rows; r++) source[r] += args->source_run_stride;
+    }
+}
+
+#define LINK_RUNS(ROWS) \
+    static void link_runs_##ROWS(const bc_chain_source_args *args) { link_runs(args, ROWS); }
+LINK_RUNS(1)
+LINK_RUNS(2)
+LINK_RUNS(3)
+LINK_RUNS(4)
+LINK_RUNS(5)
+LINK_RUNS(6)
+LINK_RUNS(7)
+
+static void chain_source(const bc_chain_source_args *args) {
+    static void (*const link[ROWS_MOST])(const bc_chain_source_args *args) = {
+        link_runs_1, link_runs_2, link_runs_3, link_runs_4, link_runs_5, link_runs_6, link_runs_7};
+    if (args->rows && args->rows <= ROWS_MOST)
+        link[args->rows - 1](args);
+    else
+        bc_kernels_scalar.chain_source(args);
+}
+
+/* ---- Sums ----------------------------------------------------------------------------------------- */
+
+enum { BLOCK_VECTORS = 2, WORD_WEIGHTS = 2 * BLOCK_VECTORS * LANES /* uint32 of a block */ };
+
+/* A tile's are arrays of vectors, [PIXELS][VECTORS], and stay in registers. */
+enum { TILE_MOST = 8 };
+
+/* Where the low halves of a word's weights are for a vector of filters, from those of the tile's first; the ones lie behind
+ * those of a block. */
+BC_FORCE_INLINE size_t low_at(int vector, size_t block) {
+    return (size_t)(vector / BLOCK_VECTORS) * block + (size_t)(vector % BLOCK_VECTORS * LANES);
+}
+
+/* One pixel alone, as of a dense layer, does nothing twice with a weight, so that all depends on how fast these come: in the order
+ * in which they lie, and a page ahead, past the end of a call's weights too, where those of the next call are. */
+BC_FORCE_INLINE void ask_ahead(const uint32_t *weights) {
+    enum { AHEAD = 4096 /* bytes */ };
+    _mm_prefetch((const char *)((uintptr_t)weights + AHEAD), _MM_HINT_T0);
+}
+
+/* Entry k of each pixel: from `old` ones to `ones`, and its carries to `twos`, which the first begin. */
+BC_FORCE_INLINE void add_entry(const uint64_t *const *before, size_t k, const uint32_t *weights, size_t block,
+                               const __m512i *old, __m512i *ones, __m512i *twos, int first, int pixels,
+                               int vectors) {
+    UNROLL
+    for (int p = 0; p < pixels; p++) {
+        const char *entry = (const char *)(before[p] + k);
+        const __m512i low = spread(entry), all = spread(entry + sizeof(uint32_t));
+        UNROLL
+        for (int v = 0; v < vectors; v++) {
+            const int i = p * vectors + v;
+            const uint32_t *filters = weights + low_at(v, block);
+            if (pixels * vectors == BLOCK_VECTORS) {
+                ask_ahead(filters);
+                ask_ahead(filters + BLOCK_VECTORS * LANES);
+            }
+            ones[i] = differences(filters + BLOCK_VECTORS * LANES, all);
+            const __m512i count = count_carries(differences(filters, low), old[i], ones[i]);
+            twos[i] = first ? count : plus(twos[i], count);
+        }
+    }
+}
+
+/* Sums of the windows that begin behind `before`; `pixels` and `vectors` are literals where this is inlined, or the arrays
+ * spill. */
+BC_FORCE_INLINE void sum_windows(const bc_chain_sums_args *args, const uint64_t *const *before,
+                                 const uint32_t *weights, int32_t *counts, int pixels, int vectors) {
+    const size_t words = args->words, block = words * WORD_WEIGHTS, counts_stride = args->counts_stride;
+    __m512i start[TILE_MOST], even[TILE_MOST], odd[TILE_MOST], twos[TILE_MOST];
+    UNROLL
+    for (int i = 0; i < pixels * vectors; i++)
+        start[i] = spread((const char *)before[i / vectors] + sizeof(uint32_t));
+    /* Ones go to and fro between two sets of registers, so that none is moved, and end in `even`. */
+#define ADD_ENTRY(K, OLD, ONES, FIRST)                                             \
+    add_entry(before, K, weights, block, OLD, ONES, twos, FIRST, pixels, vectors); \
+    weights += WORD_WEIGHTS;
+    if (words % 2) {
+        ADD_ENTRY(1, start, even, 1)
+    } else {
+        ADD_ENTRY(1, start, odd, 1)
+        ADD_ENTRY(2, odd, even, 0)
+    }
+    for (size_t k = 3 - words % 2; k < words; k += 2) {
+        ADD_ENTRY(k, even, odd, 0)
+        ADD_ENTRY(k + 1, odd, even, 0)
+    }
+#undef ADD_ENTRY
+    UNROLL
+    for (int p = 0; p < pixels; p++) {
+        const __m512i start_count = _mm512_popcnt_epi32(spread((const char *)before[p] + sizeof(uint32_t)));
+        UNROLL
+        for (int v = 0; v < vectors; v++) {
+            const int i = p * vectors + v;
+            const __m512i rest = _mm512_sub_epi32(_mm512_popcnt_epi32(even[i]), start_count);
+            const __m512i total = _mm512_dpwssd_epi32(rest, twos[i], _mm512_set1_epi32(2));
+            _mm512_storeu_si512(counts + (size_t)p * counts_stride + (size_t)(v * LANES), total);
+        }
+    }
+}
+
+/* Where the next pixel's window begins. */
+typedef struct cursor {
+    const uint64_t *run, *before;
+    size_t left; /* pixels of the run */
+} cursor;
+
+static inline const uint64_t *next_window(cursor *at, const bc_chain_sums_args *args) {
+    if (at->left == 0) {
+        at->run += args->run_stride;
+        at->before = at->run;
+        at->left = args->pixels;
+    }
+    const uint64_t *before = at->before;
+    at->before += args->pixel_stride;
+    at->left--;
+    return before;
+}
+
+#define SUM_TILES(PIXELS, VECTORS)                                                                       \
+    static void sum_tiles_##PIXELS##x##VECTORS(const bc_chain_sums_args *args, cursor *at, size_t tiles, \
+                                               const uint32_t *weights, int32_t *counts) {               \
+        for (; tiles; tiles--, counts += PIXELS * args->counts_stride) {                                 \
+            const uint64_t *before[PIXELS];                                                              \
+            UNROLL                                                                                       \
+            for (int p = 0; p < PIXELS; p++) before[p] = next_window(at, args);                          \
+            sum_windows(args, before, weights, counts, PIXELS, VECTORS);                                 \
+        }                                                                                                \
+    }
+SUM_TILES(2, 4)
+SUM_TILES(1, 4)
+SUM_TILES(4, 2)
+SUM_TILES(1, 2)
+
+typedef struct tile {
+    size_t pixels, blocks;
+    void (*sum)(const bc_chain_sums_args *args, cursor *at, size_t tiles, const uint32_t *weights,
+                int32_t *counts);
+} tile;
+
+static void chain_sums(const bc_chain_sums_args *args) {
+    static const tile wide[] = {{2, 2, sum_tiles_2x4}, {1, 2, sum_tiles_1x4}};
+    static const tile narrow[] = {{4, 1, sum_tiles_4x2}, {1, 1, sum_tiles_1x2}};
+    const uint32_t *weights = args->weights;
+    for (size_t block = 0, blocks; block < args->blocks; block += blocks) {
+        const tile *tile = args->blocks - block >= 2 && args->runs * args->pixels > 1 ? wide : narrow;
+        int32_t *counts = args->counts + block * BLOCK_VECTORS * LANES;
+        cursor at = {.run = args->chain, .before = args->chain, .left = args->pixels};
+        blocks = tile->blocks;
+        for (size_t left = args->runs * args->pixels; left; left %= tile->pixels, tile++) {
+            const size_t tiles = left / tile->pixels;
+            tile->sum(args, &at, tiles, weights, counts);
+            counts += tiles * tile->pixels * args->counts_stride;
+        }
+        weights += blocks * args->words * WORD_WEIGHTS;
+    }
+}
+
+/* ---- What chains do not pay for, or cannot be made for, is the plain kernel's -------------------------------- */
+
+static void xorpop_weights(const bc_xorpop_weights_args *args) {
+    bc_kernels_avx512vpopcnt.xorpop_weights(args);
+}
+
+static void xorpop(const bc_xorpop_args *args) { bc_kernels_avx512vpopcnt.xorpop(args); }
+
+const bc_kernels bc_kernels_avx512chain = {
+    .xorpop_block_filters = 8,
+    .xorpop_block_word_bytes = 8 * sizeof(uint64_t),
+    .xorpop_weights = xorpop_weights,
+    .xorpop = xorpop,
+    .chain_words_least = 8,
+    .chain_filters_least = 96,
+    .chain_source = chain_source,
+    .chain_sums = chain_sums,
+};
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#endif
+
+#endif
