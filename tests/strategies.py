@@ -126,6 +126,30 @@ def layers(draw: st.DrawFn, **fixed: object) -> ref.Layer:
 
 
 @st.composite
+def wide_layers(draw: st.DrawFn) -> ref.Layer:
+    """XNOR and AND with many outputs and long windows, which some instruction sets sum otherwise."""
+    rng = draw(seeds())
+    outputs = draw(st.sampled_from([32, 60, 64, 90, 96, 100, 128, 160]))
+    channels = draw(st.sampled_from([63, 64, 65, 128, 130, 200]))
+    kernel = (draw(st.integers(1, 8)), draw(st.integers(1, 4)))
+    edge_mode = draw(st.sampled_from(EDGE_MODES))
+    terms = draw(st.booleans())
+    return ref.Layer(
+        rng.integers(0, 2, (outputs, *kernel, channels)),
+        type=draw(st.sampled_from(["XNOR", "AND"])),
+        strides=(draw(st.integers(1, 3)), draw(st.integers(1, 5))),
+        dilations=(draw(st.integers(1, 3)), draw(st.sampled_from([1, 1, 1, 2]))),
+        beta_scaling=draw(st.sampled_from([False, False, True])),
+        input_bias=rng.normal(size=channels).astype(np.float32) * 0.5 if terms else None,
+        scale=rng.normal(size=outputs).astype(np.float32) * 0.1,
+        bias=rng.normal(size=outputs).astype(np.float32),
+        subpixel=2 if outputs % 4 == 0 and draw(st.booleans()) else 1,
+        edge_mode=edge_mode,
+        edge_constant=0.75 if edge_mode == "CONSTANT" else 0.0,
+    )
+
+
+@st.composite
 def paddings(draw: st.DrawFn) -> tuple[str, ...] | tuple[int, int, int, int]:
     if draw(st.booleans()):
         sides = [draw(st.integers(0, 6)) for _ in range(4)]
@@ -138,8 +162,8 @@ def paddings(draw: st.DrawFn) -> tuple[str, ...] | tuple[int, int, int, int]:
 
 
 @st.composite
-def cases(draw: st.DrawFn, **fixed: object) -> Case:
-    layer = draw(layers(**fixed))
+def cases(draw: st.DrawFn, of: st.SearchStrategy[ref.Layer] | None = None, **fixed: object) -> Case:
+    layer = draw(layers(**fixed) if of is None else of)
     forms = ["float32", "float16", "uint8"] + (["packed"] if takes_bits(layer) else [])
     shape = (
         draw(st.sampled_from([1, 2, 1, 3, 0])),

@@ -17,7 +17,7 @@ from building import (
 )
 from checking import NEURONS, OUTPUT_FORMS, check, check_case, padding_of
 from hypothesis import given
-from strategies import Case, cases, layers, paddings, seeds
+from strategies import Case, cases, layers, paddings, seeds, wide_layers
 
 import binconv as bc
 
@@ -26,6 +26,11 @@ import binconv as bc
 
 @given(cases())
 def test_random_layers(case):
+    check_case(case)
+
+
+@given(cases(of=wide_layers()))
+def test_random_wide_layers(case):
     check_case(case)
 
 
