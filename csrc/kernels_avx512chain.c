@@ -84,31 +84,33 @@ BC_FORCE_INLINE __m512i link_words(const uint64_t *const *source, int rows, size
     return _mm512_xor_si512(before, _mm512_permutexvar_epi32(_mm512_set1_epi32(15), running));
 }
 
-/* Of the entries from `first` on, rows by turns: each one's place in its row, */
-BC_FORCE_INLINE __m512i places_from(int first, int rows) {
-    return _mm512_setr_epi64(first / rows, (first + 1) / rows, (first + 2) / rows, (first + 3) / rows,
-                             (first + 4) / rows, (first + 5) / rows, (first + 6) / rows, (first + 7) / rows);
+/* Where entry i of rows by turns is to be found: its place in its row; of the second row so many vectors' lanes later. */
+BC_FORCE_INLINE int64_t place(int i, int rows) { return i / rows + (i % rows == 1 ? VECTOR_WORDS : 0); }
+
+BC_FORCE_INLINE __m512i places_from(int i, int rows) {
+    return _mm512_setr_epi64(place(i, rows), place(i + 1, rows), place(i + 2, rows), place(i + 3, rows),
+                             place(i + 4, rows), place(i + 5, rows), place(i + 6, rows), place(i + 7, rows));
 }
 
-/* and which are of row r. */
-BC_FORCE_INLINE __mmask8 lanes_of_row(int first, int rows, int r) {
+/* Which of the entries from i on are of row r. */
+BC_FORCE_INLINE __mmask8 lanes_of_row(int i, int rows, int r) {
     unsigned lanes = 0;
     UNROLL
-    for (int lane = 0; lane < VECTOR_WORDS; lane++) lanes |= (unsigned)((first + lane) % rows == r) << lane;
+    for (int lane = 0; lane < VECTOR_WORDS; lane++) lanes |= (unsigned)((i + lane) % rows == r) << lane;
     return (__mmask8)lanes;
 }
 
-/* 8 words of each row, by turns. */
+/* 8 words of each row, by turns. Two rows are permuted at once, as that is what takes the time; for the others bit 3 of a place,
+ * which says that it is the second's, does not count. */
 BC_FORCE_INLINE void weave(const __m512i *words, int rows, uint64_t *chain) {
     UNROLL
-    for (int i = 0; i < rows; i++) {
-        const int first = i * VECTOR_WORDS;
-        const __m512i places = places_from(first, rows);
-        __m512i woven = _mm512_permutexvar_epi64(places, words[0]);
+    for (int i = 0; i < rows * VECTOR_WORDS; i += VECTOR_WORDS) {
+        const __m512i places = places_from(i, rows);
+        __m512i woven = rows == 1 ? words[0] : _mm512_permutex2var_epi64(words[0], places, words[1]);
         UNROLL
-        for (int r = 1; r < rows; r++)
-            woven = _mm512_mask_permutexvar_epi64(woven, lanes_of_row(first, rows, r), places, words[r]);
-        _mm512_storeu_si512(chain + first, woven);
+        for (int r = 2; r < rows; r++)
+            woven = _mm512_mask_permutexvar_epi64(woven, lanes_of_row(i, rows, r), places, words[r]);
+        _mm512_storeu_si512(chain + i, woven);
     }
 }
 
