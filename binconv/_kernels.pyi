@@ -67,6 +67,7 @@ class XorpopWeights:
         repeat: int = 1,
     ) -> NDArray[np.int32]: ...
 
+def chains_least(isa: str) -> tuple[int, int] | None: ...
 def chain_source(
     isa: str,
     source: ArrayLike,

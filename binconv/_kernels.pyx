@@ -408,6 +408,14 @@ cdef class XorpopWeights:
         return out
 
 
+def chains_least(str isa):
+    """(words of a window, filters) from which layers of this instruction set sum by chains, or None."""
+    cdef const bc_kernels *kernels = table(isa)
+    if kernels.chain_words_least > BC_CHAIN_WORDS:
+        return None
+    return kernels.chain_words_least, kernels.chain_filters_least
+
+
 def chain_source(str isa, source, row_offset, Py_ssize_t words, *, out=None):
     """Chains, one for each row of source: uint64, a row behind the other, each 1 + words * rows long.
 
@@ -491,6 +499,7 @@ cdef class ChainWeights:
         args.pixel_stride = step * self.rows
         args.weights = data(self.storage)
         args.blocks = self.blocks
+        args.next_weights = NULL
         args.counts = <int32_t *>data(out)
         args.counts_stride = row_stride(out, "out")
         with nogil:

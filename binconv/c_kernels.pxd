@@ -83,6 +83,7 @@ cdef extern from "kernels.h" nogil:
         size_t run_stride, pixel_stride
         const void *weights
         size_t blocks
+        const void *next_weights
         int32_t *counts
         size_t counts_stride
 
@@ -159,6 +160,7 @@ cdef extern from "kernels.h" nogil:
         size_t xorpop_block_filters, xorpop_block_word_bytes
         void (*xorpop_weights)(const bc_xorpop_weights_args *args) noexcept nogil
         void (*xorpop)(const bc_xorpop_args *args) noexcept nogil
+        size_t chain_words_least, chain_filters_least
         void (*chain_source)(const bc_chain_source_args *args) noexcept nogil
         size_t chain_block_filters, chain_block_word_bytes
         void (*chain_weights)(const bc_chain_weights_args *args) noexcept nogil

@@ -91,6 +91,8 @@ typedef struct bc_chain_sums_args {
     size_t run_stride, pixel_stride;
     const void *weights; /* `blocks` blocks */
     size_t blocks;
+    const void
+        *next_weights; /* what another call will read from memory: to be asked for meanwhile; or NULL */
     int32_t *counts;
     size_t counts_stride;
 } bc_chain_sums_args;

@@ -170,12 +170,16 @@ BC_FORCE_INLINE size_t low_at(int vector, size_t block) {
     return (size_t)(vector / BLOCK_VECTORS) * block + (size_t)(vector % BLOCK_VECTORS * LANES);
 }
 
-/* One pixel alone, as of a dense layer, does nothing twice with a weight, so that all depends on how fast these come: in the order
- * in which they lie, and a page ahead, past the end of a call's weights too, where those of the next call are. */
-BC_FORCE_INLINE void ask_ahead(const uint32_t *weights) {
-    enum { AHEAD = 4096 /* bytes */ };
-    _mm_prefetch((const char *)((uintptr_t)weights + AHEAD), _MM_HINT_T0);
+enum { LINE_BYTES = 64 };
+
+/* Past an array's end too. */
+static inline const char *after(const void *at, size_t bytes) {
+    return (const char *)((uintptr_t)at + bytes);
 }
+
+/* One pixel alone, as of a dense layer, does nothing twice with a weight, so that all depends on how fast these come: in the order
+ * in which they lie, and asked for a page ahead, past the end of a call's weights too, where those of the next call are. */
+enum { AHEAD_BYTES = 4096 };
 
 /* Entry k of each pixel: from `old` ones to `ones`, and its carries to `twos`, which the first begin. */
 BC_FORCE_INLINE void add_entry(const uint64_t *const *before, size_t k, const uint32_t *weights, size_t block,
@@ -190,8 +194,8 @@ BC_FORCE_INLINE void add_entry(const uint64_t *const *before, size_t k, const ui
             const int i = p * vectors + v;
             const uint32_t *filters = weights + low_at(v, block);
             if (pixels * vectors == BLOCK_VECTORS) {
-                ask_ahead(filters);
-                ask_ahead(filters + BLOCK_VECTORS * LANES);
+                _mm_prefetch(after(filters, AHEAD_BYTES), _MM_HINT_T0);
+                _mm_prefetch(after(filters + BLOCK_VECTORS * LANES, AHEAD_BYTES), _MM_HINT_T0);
             }
             ones[i] = differences(filters + BLOCK_VECTORS * LANES, all);
             const __m512i count = count_carries(differences(filters, low), old[i], ones[i]);
@@ -200,10 +204,11 @@ BC_FORCE_INLINE void add_entry(const uint64_t *const *before, size_t k, const ui
     }
 }
 
-/* Sums of the windows that begin behind `before`; `pixels` and `vectors` are literals where this is inlined, or the arrays
- * spill. */
+/* Sums of the windows that begin behind `before`. With every two words a line of `next` is asked for, where it is not NULL.
+ * `pixels`, `vectors` and whether it is NULL are literals where this is inlined, or the arrays spill. */
 BC_FORCE_INLINE void sum_windows(const bc_chain_sums_args *args, const uint64_t *const *before,
-                                 const uint32_t *weights, int32_t *counts, int pixels, int vectors) {
+                                 const uint32_t *weights, const char *next, int32_t *counts, int pixels,
+                                 int vectors) {
     const size_t words = args->words, block = words * WORD_WEIGHTS, counts_stride = args->counts_stride;
     __m512i start[TILE_MOST], even[TILE_MOST], odd[TILE_MOST], twos[TILE_MOST];
     UNROLL
@@ -220,6 +225,7 @@ BC_FORCE_INLINE void sum_windows(const bc_chain_sums_args *args, const uint64_t 
         ADD_ENTRY(2, odd, even, 0)
     }
     for (size_t k = 3 - words % 2; k < words; k += 2) {
+        if (next) _mm_prefetch(after(next, k / 2 * LINE_BYTES), _MM_HINT_T1);
         ADD_ENTRY(k, even, odd, 0)
         ADD_ENTRY(k + 1, odd, even, 0)
     }
@@ -237,10 +243,11 @@ BC_FORCE_INLINE void sum_windows(const bc_chain_sums_args *args, const uint64_t 
     }
 }
 
-/* Where the next pixel's window begins. */
+/* Where the next pixel's window begins, and the next weights to ask for. */
 typedef struct cursor {
     const uint64_t *run, *before;
     size_t left; /* pixels of the run */
+    const char *next_weights;
 } cursor;
 
 static inline const uint64_t *next_window(cursor *at, const bc_chain_sums_args *args) {
@@ -255,20 +262,22 @@ static inline const uint64_t *next_window(cursor *at, const bc_chain_sums_args *
     return before;
 }
 
-#define SUM_TILES(PIXELS, VECTORS)                                                                       \
-    static void sum_tiles_##PIXELS##x##VECTORS(const bc_chain_sums_args *args, cursor *at, size_t tiles, \
-                                               const uint32_t *weights, int32_t *counts) {               \
+#define SUM_TILES(NAME, PIXELS, VECTORS, ASKS)                                                           \
+    static void NAME(const bc_chain_sums_args *args, cursor *at, size_t tiles, const uint32_t *weights,  \
+                     int32_t *counts) {                                                                  \
         for (; tiles; tiles--, counts += PIXELS * args->counts_stride) {                                 \
             const uint64_t *before[PIXELS];                                                              \
             UNROLL                                                                                       \
             for (int p = 0; p < PIXELS; p++) before[p] = next_window(at, args);                          \
-            sum_windows(args, before, weights, counts, PIXELS, VECTORS);                                 \
+            sum_windows(args, before, weights, ASKS ? at->next_weights : NULL, counts, PIXELS, VECTORS); \
+            if (ASKS) at->next_weights = after(at->next_weights, args->words / 2 * LINE_BYTES);          \
         }                                                                                                \
     }
-SUM_TILES(2, 4)
-SUM_TILES(1, 4)
-SUM_TILES(4, 2)
-SUM_TILES(1, 2)
+SUM_TILES(sum_tiles_2x4, 2, 4, 0)
+SUM_TILES(sum_tiles_2x4_asking, 2, 4, 1)
+SUM_TILES(sum_tiles_1x4, 1, 4, 0)
+SUM_TILES(sum_tiles_4x2, 4, 2, 0)
+SUM_TILES(sum_tiles_1x2, 1, 2, 0)
 
 typedef struct tile {
     size_t pixels, blocks;
@@ -278,14 +287,19 @@ typedef struct tile {
 
 static void chain_sums(const bc_chain_sums_args *args) {
     static const tile wide[] = {{2, 2, sum_tiles_2x4}, {1, 2, sum_tiles_1x4}};
+    static const tile asking[] = {{2, 2, sum_tiles_2x4_asking}, {1, 2, sum_tiles_1x4}};
     static const tile narrow[] = {{4, 1, sum_tiles_4x2}, {1, 1, sum_tiles_1x2}};
     const uint32_t *weights = args->weights;
+    const size_t pixels = args->runs * args->pixels;
+    cursor at = {.next_weights = args->next_weights};
     for (size_t block = 0, blocks; block < args->blocks; block += blocks) {
-        const tile *tile = args->blocks - block >= 2 && args->runs * args->pixels > 1 ? wide : narrow;
+        const int is_wide = args->blocks - block >= 2 && pixels > 1;
+        const tile *tile = !is_wide ? narrow : args->next_weights ? asking : wide;
         int32_t *counts = args->counts + block * BLOCK_VECTORS * LANES;
-        cursor at = {.run = args->chain, .before = args->chain, .left = args->pixels};
+        at.run = at.before = args->chain;
+        at.left = args->pixels;
         blocks = tile->blocks;
-        for (size_t left = args->runs * args->pixels; left; left %= tile->pixels, tile++) {
+        for (size_t left = pixels; left; left %= tile->pixels, tile++) {
             const size_t tiles = left / tile->pixels;
             tile->sum(args, &at, tiles, weights, counts);
             counts += tiles * tile->pixels * args->counts_stride;

@@ -267,11 +267,15 @@ static void chain_tile(const run *run, const bc_tile *tile, const bc_tile *origi
         });
 }
 
+/* As many bytes of weights may stay in a second-level cache from tile to tile; more come from memory each time. */
+enum { WEIGHTS_KEPT = 512 * 1024 };
+
 static void sum_chains(const run *run, const bc_tile *tile, const chunk *chunk,
                        const slice_scratch *scratch) {
     const bc_plan *plan = run->plan;
     const bc_layer *layer = plan->layer;
     const size_t filters = chunk->blocks * layer->block_filters;
+    const size_t next = chunk->first_block + chunk->blocks, end = layer->group_blocks;
     layer->kernels->chain_sums(&(bc_chain_sums_args){
         .chain = scratch->chain,
         .words = layer->sum_taps * layer->tap_words,
@@ -281,6 +285,9 @@ static void sum_chains(const run *run, const bc_tile *tile, const chunk *chunk,
         .pixel_stride = plan->sum_steps.column * layer->kernel_height,
         .weights = (const char *)layer->blocks + chunk->first_block * layer->block_bytes,
         .blocks = chunk->blocks,
+        .next_weights = next < end && layer->group_blocks * layer->block_bytes > WEIGHTS_KEPT
+                            ? (const char *)layer->blocks + next * layer->block_bytes
+                            : NULL,
         .counts = scratch->sums,
         .counts_stride = filters,
     });

@@ -39,6 +39,19 @@ def xnor_stream(isa: str, filters: int, pixels: int, words: int) -> tuple[Run, i
     return lambda: kernel.counts(source, taps, out=out, repeat=REPEAT), macs
 
 
+def chain_stream(isa: str, filters: int, pixels: int, words: int) -> tuple[Run, int]:
+    """The same for sums by chains, windows of `words` words of which neighbours share two thirds."""
+    generator = np.random.default_rng(1)
+    weights = generator.integers(0, 2**32, (filters, 1, 1, 2 * words), np.uint32)
+    kernel = _kernels.ChainWeights(isa, weights, 64 * words)
+    step = words // 3
+    entries = 1 + (pixels - 1) * step + words
+    chain = aligned(generator.integers(0, 2**64, (1, entries), np.uint64))
+    out = aligned(np.zeros((pixels, kernel.padded_filters), np.int32))
+    macs = REPEAT * pixels * filters * words * 64
+    return lambda: kernel.counts(chain, pixels, step, out=out, repeat=REPEAT), macs
+
+
 def signed_stream(isa: str, pixels: int, channels: int) -> tuple[Run, int]:
     """The same for the BINARY_WEIGHTS kernel, one row of `channels` inputs and 128 filters."""
     filters = 128
@@ -62,5 +75,7 @@ def stream_limit(mode: Mode, rounds: int = 7) -> float:
             xnor_stream(isa, *sizes)
             for sizes in ((64, 28, 4), (32, 28, 8), (32, 14, 16), (128, 28, 2))
         ]
+        if _kernels.chains_least(isa):
+            streams += [chain_stream(isa, *sizes) for sizes in ((64, 28, 36), (64, 28, 72))]
     timed = Rounds({str(index): run for index, (run, _) in enumerate(streams)}, rounds)
     return max(timed.per_cycle(str(index), macs) for index, (_, macs) in enumerate(streams))

@@ -364,6 +364,7 @@ static void chain_sums_case(const subject *isa, chain_sizes sizes) {
                                                   .pixel_stride = sizes.step * sizes.rows,
                                                   .weights = (const char *)packed + first * block_bytes,
                                                   .blocks = blocks - first < step ? blocks - first : step,
+                                                  .next_weights = sizes.pixels % 4 < 2 ? packed : NULL,
                                                   .counts = actual + first * lanes,
                                                   .counts_stride = counts_stride});
     expect_i32("counts", actual, expected, total);
