@@ -34,6 +34,9 @@ ctest: build/ctest/run ## Build and run the C tests
 
 asan: ctest-asan pytest-asan ## Run the C and the Python tests under AddressSanitizer and UndefinedBehaviorSanitizer
 
+tsan: build/ctest/run-tsan ## Run many callers of the library's own threads under ThreadSanitizer
+	build/ctest/run-tsan
+
 test-arm: $(VENV)/.built $(VENV)/.extra-test ## Run the C and the Python tests on an emulated aarch64 (on Debian, as root the first time)
 	BUILD_PYTHON=$(BIN)/python tools/arm/test.sh
 
@@ -79,7 +82,7 @@ help: ## Show this help
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: demo test build test-metal ctest test-arm test-emulated cross asan ctest-asan pytest-asan lint format bench instructions instructions-update clean distclean help
+.PHONY: demo test build test-metal ctest test-arm test-emulated cross asan tsan ctest-asan pytest-asan lint format bench instructions instructions-update clean distclean help
 
 # --- the virtual environment ----------------------------------------------------------------------
 
@@ -116,20 +119,24 @@ $(VENV)/.built: $(SOURCES) pyproject.toml $(VENV)/.requirements
 
 # --- C tests and sanitizers -----------------------------------------------------------------------
 
-C_FILES = $(wildcard csrc/*.[ch] csrc/include/*.h csrc/tests/*.[ch] examples/c/*.[ch] tests/clib/*.c bench/*.c)
+C_FILES = $(wildcard csrc/*.[ch] csrc/include/*.h csrc/tests/*.[ch] csrc/tests/stress/*.c examples/c/*.[ch] tests/clib/*.c bench/*.c)
 C_SOURCES = $(wildcard csrc/*.c) $(C_TESTS)
 WARNINGS := -Wall -Wextra -Wpedantic -Werror
 C_FLAGS := -std=c11 -ffp-contract=off -Icsrc/include -Icsrc $(WARNINGS)
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-OPENMP ?= -fopenmp
+THREADS ?= -pthread
 
 build/ctest/run: $(C_SOURCES) $(C_FILES) $(wildcard csrc/*.def)
 	mkdir -p $(@D)
-	$(CC) -O2 -g $(C_FLAGS) $(OPENMP) $(C_SOURCES) -lm -o $@
+	$(CC) -O2 -g $(C_FLAGS) $(THREADS) $(C_SOURCES) -lm -o $@
 
 build/ctest/run-asan: $(C_SOURCES) $(C_FILES) $(wildcard csrc/*.def)
 	mkdir -p $(@D)
-	$(CC) -O1 -g $(C_FLAGS) $(SANITIZE) $(OPENMP) $(C_SOURCES) -lm -o $@
+	$(CC) -O1 -g $(C_FLAGS) $(SANITIZE) $(THREADS) $(C_SOURCES) -lm -o $@
+
+build/ctest/run-tsan: csrc/tests/stress/threads.c $(C_FILES) $(wildcard csrc/*.c csrc/*.def)
+	mkdir -p $(@D)
+	$(CC) -O1 -g $(C_FLAGS) -fsanitize=thread $(THREADS) $< $(wildcard csrc/*.c) -lm -o $@
 
 ctest-asan: build/ctest/run-asan
 	ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 build/ctest/run-asan

@@ -7,9 +7,8 @@ instruction set on with a target pragma. binconv.h is copied into the package.
 
 Environment variables:
 
-BINCONV_OPENMP    0 builds without threads, 1 fails where OpenMP does not work; by default it is
-                  used where a small program that needs it compiles and links.
 BINCONV_SANITIZE  a list for -fsanitize=, such as address,undefined; also keeps the assertions.
+BINCONV_THREADS   0 builds without threads.
 BINCONV_WERROR    1 makes warnings in csrc/ errors.
 """
 
@@ -19,27 +18,17 @@ import hashlib
 import os
 import sys
 import sysconfig
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
-from setuptools.errors import BaseError, CompileError, LinkError
+from setuptools.errors import CompileError
 
 ROOT = Path(__file__).resolve().parent
 INCLUDE_DIRS = ["csrc/include", "csrc"]
 LINKED_WITH_CORE = ("binconv.c_api", "binconv._kernels")
-OPENMP_PROBE = """
-#include <omp.h>
-int main(void) {
-    int threads = 0;
-#pragma omp parallel reduction(+ : threads)
-    threads += 1;
-    return threads > 0 && omp_get_max_threads() > 0 ? 0 : 1;
-}
-"""
 
 
 @dataclass(frozen=True)
@@ -96,23 +85,11 @@ def warning_flags(msvc: bool) -> list[str]:
     return ["-Wall", "-Wextra", "-Wpedantic", *(["-Werror"] if werror else [])]
 
 
-def openmp_candidates(msvc: bool) -> list[Flags]:
-    if msvc:
-        return [Flags(["/openmp"], [])]
-    if sys.platform != "darwin":
-        return [Flags(["-fopenmp"], ["-fopenmp"])]
-    # Apple's clang knows OpenMP, but the library comes from elsewhere, usually Homebrew.
-    prefixes = [Path("/opt/homebrew/opt/libomp"), Path("/usr/local/opt/libomp")]
-    apple = Flags(["-Xpreprocessor", "-fopenmp"], ["-lomp"])
-    return [
-        *(
-            apple + Flags([f"-I{prefix}/include"], [f"-L{prefix}/lib"])
-            for prefix in prefixes
-            if prefix.is_dir()
-        ),
-        apple,
-        Flags(["-fopenmp"], ["-fopenmp"]),
-    ]
+def thread_flags(msvc: bool) -> Flags:
+    if os.environ.get("BINCONV_THREADS", "1") == "0":
+        print("binconv: threads are switched off, kernels run on the caller's alone")
+        return Flags(["-DBC_NO_THREADS"], [])
+    return Flags([], []) if msvc else Flags(["-pthread"], ["-pthread"])
 
 
 class BuildExtensions(build_ext):
@@ -123,8 +100,7 @@ class BuildExtensions(build_ext):
 
         msvc = self.compiler.compiler_type == "msvc"
         self.check_python_header()
-        flags = base_flags(msvc) + sanitizer_flags(msvc)
-        flags += self.openmp_flags(flags, msvc)
+        flags = base_flags(msvc) + sanitizer_flags(msvc) + thread_flags(msvc)
         objects = self.compile_core(flags.compile + warning_flags(msvc))
         for extension in self.extensions:
             extension.sources = self.translate(extension)
@@ -158,36 +134,6 @@ class BuildExtensions(build_ext):
                 f"Python.h is not in {include}: install the development files of this Python "
                 "(python3-dev on Debian and Ubuntu, python3-devel on Fedora)"
             )
-
-    def openmp_flags(self, flags: Flags, msvc: bool) -> Flags:
-        """The flags with which a program that uses OpenMP really compiles and links."""
-        wanted = os.environ.get("BINCONV_OPENMP", "auto")
-        if wanted == "0":
-            print("binconv: OpenMP is switched off, kernels run on one thread")
-            return Flags([], [])
-        for candidate in openmp_candidates(msvc):
-            if self.links(OPENMP_PROBE, flags + candidate):
-                print(f"binconv: OpenMP works with {' '.join(candidate.compile)}")
-                return candidate
-        if wanted == "1":
-            raise CompileError("BINCONV_OPENMP=1, but no program that uses OpenMP can be built")
-        print("binconv: OpenMP does not work here, kernels will run on one thread")
-        return Flags([], [])
-
-    def links(self, program: str, flags: Flags) -> bool:
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder, "probe.c")
-            source.write_text(program, encoding="ascii")
-            try:
-                objects = self.compiler.compile(
-                    [str(source)], output_dir=folder, extra_postargs=flags.compile
-                )
-                self.compiler.link_executable(
-                    objects, "probe", output_dir=folder, extra_postargs=flags.link
-                )
-            except (BaseError, CompileError, LinkError, OSError):
-                return False
-        return True
 
     def compile_core(self, arguments: list[str]) -> list[str]:
         """Compiles what changed of csrc/ since the last time and returns all object files."""

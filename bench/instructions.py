@@ -26,8 +26,8 @@ HERE = Path(__file__).resolve().parent
 CSRC = HERE.parent / "csrc"
 STATED = HERE / "instructions.json"
 TOLERANCE = 0.02
-# Without OpenMP, and with nothing that depends on the machine that compiles.
-FLAGS = ["-O3", "-std=c11", "-ffp-contract=off", "-D_POSIX_C_SOURCE=200809L"]
+# Without threads, and with nothing that depends on the machine that compiles.
+FLAGS = ["-O3", "-std=c11", "-ffp-contract=off", "-D_POSIX_C_SOURCE=200809L", "-DBC_NO_THREADS"]
 
 
 class NotHereError(Exception):

@@ -25,8 +25,7 @@ __all__ = [
 _VARIABLE = "BINCONV_NUM_THREADS"
 # More than any machine has that this is for.
 _MAX_THREADS = 1024
-# More than this only wait for each other, and OpenMP libraries end the process where the system
-# refuses them a thread.
+# More than this only wait for each other.
 _MAX_THREADS_PER_CPU = 4
 
 
@@ -49,8 +48,8 @@ def set_num_threads(n: int) -> None:
     its work does not pay for them.  Results are the same bits for every number of threads.  Raises
     TypeError or ValueError for what is no such integer.  Not in MPS.
 
-    Where the system refuses a thread (a limit of processes or of memory), the OpenMP library ends
-    the process; ask for no more than the limit allows.
+    Calls do without threads that the system refuses, and do not wait for any whose processor is
+    busy with something else.
     """
     count = _checks.integer(n, "n", 1, _MAX_THREADS)
     _core.set_num_threads(min(count, _MAX_THREADS_PER_CPU * _cpus()))

@@ -24,7 +24,7 @@ def test_it_is_the_installed_package_that_is_tested() -> None:
 
 
 def test_it_is_multi_threaded() -> None:
-    assert binconv.show_config("dicts")["Build"]["threading"] == "openmp"
+    assert binconv.show_config("dicts")["Build"]["threading"] == "pool"
 
 
 def test_it_has_kernels_for_this_machine() -> None:

@@ -49,7 +49,7 @@ def test_threads_are_in_proportion_to_cpus():
     not os.path.isdir("/proc/self/task"), reason="this system does not say what threads there are"
 )
 def test_threads_that_the_system_could_not_carry_are_not_started():
-    """OpenMP libraries end the process where the system refuses them a thread."""
+    """More threads than CPUs take memory and turns, and only wait for each other."""
     program = """
     import os
     import numpy as np
@@ -375,6 +375,95 @@ def test_fork_while_another_thread_finds_the_terms_to_pack_with():
     )
     done = run_program(program)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc")
+def test_the_child_of_a_fork_has_threads_of_its_own():
+    program = PREPARE + textwrap.dedent(
+        """
+        expected = [conv(source).tobytes() for conv in convs]
+        def threads():
+            return len(os.listdir("/proc/self/task"))
+
+        code = in_child(lambda: threads() == 1 and computes(expected) and threads() == 2)
+        assert code == 0, code
+        """
+    )
+    done = run_program(program)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(
+    not os.path.isdir("/proc/self/task") or "asan" in os.environ.get("LD_PRELOAD", ""),
+    reason="needs /proc, and memory that nothing but the program takes",
+)
+def test_threads_that_the_system_refuses_are_done_without():
+    """Without memory for a stack there is no thread, and the call goes on."""
+    program = PREPARE + textwrap.dedent(
+        """
+        import mmap
+        import resource
+
+        bc.set_num_threads(1)
+        expected = [conv(source).tobytes() for conv in convs]
+        before = len(os.listdir("/proc/self/task"))
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 4 * 2**20, resource.RLIM_INFINITY))
+        try:
+            mmap.mmap(-1, 8 * 2**20)
+            print("not limited")
+        except OSError:
+            bc.set_num_threads(2)
+            assert [conv(source).tobytes() for conv in convs] == expected
+            assert len(os.listdir("/proc/self/task")) == before
+        """
+    )
+    done = run_program(program)
+    assert done.returncode == 0, done.stderr
+    if "not limited" in done.stdout:
+        pytest.skip("this system does not limit memory, as emulators do not")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
+def test_a_call_does_not_wait_for_a_thread_that_cannot_run():
+    """Two threads on one CPU are to take about as long as one; waiting takes a time slice, 4 ms."""
+    program = PREPARE + textwrap.dedent(
+        """
+        import time
+
+        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+
+        def typical(threads):
+            bc.set_num_threads(threads)
+            seconds = []
+            for _ in range(300):
+                began = time.perf_counter()
+                convs[0](source)
+                seconds.append(time.perf_counter() - began)
+            return np.percentile(seconds, 80)
+
+        one, two = typical(1), typical(2)
+        print(one, two)
+        assert two < 3 * one + 1e-3, (one, two)
+        """
+    )
+    done = run_program(program)
+    assert done.returncode == 0, done.stderr
+
+
+def test_more_callers_than_the_pool_takes():
+    conv = convolution(make(106, 64, (3, 3), 64))
+    source = pixels(np.random.default_rng(107), (1, 28, 28, 64), "float32")
+    bc.set_num_threads(2)
+    expected = conv(source).tobytes()
+    start = threading.Barrier(40)
+
+    def work(_: int) -> bool:
+        start.wait()
+        return all(conv(source).tobytes() == expected for _ in range(20))
+
+    with ThreadPoolExecutor(40) as pool:
+        assert all(pool.map(work, range(40)))
 
 
 def test_threads_come_and_go():

@@ -58,7 +58,7 @@ BC_API const char *bc_isa_name(size_t index);
 /* Names of CPU features that kernels look at, NULL past the last; *present is set to 0 or 1. */
 BC_API const char *bc_cpu_feature(size_t index, int *present);
 
-/* "openmp" or "none": what runs slices when the caller brings no parallel_for. */
+/* "pool" or "none": what runs slices when the caller brings no parallel_for, the library's own threads or the caller's. */
 BC_API const char *bc_threading(void);
 
 /* ---- Layers --------------------------------------------------------------------------------------- */

@@ -17,7 +17,7 @@ modules=$root/site
 # Tests that build things, are not about the processor, or time what an emulator is slow at.
 left_out=(test_demo test_packaging test_release_wheel test_readme test_clib test_cython_api test_torch test_metal)
 
-packages=(libc6 libgcc-s1 libstdc++6 libgomp1 libcrypt1 zlib1g libexpat1 libssl3 libffi8 libbz2-1.0 liblzma5
+packages=(libc6 libgcc-s1 libstdc++6 libcrypt1 zlib1g libexpat1 libssl3 libffi8 libbz2-1.0 liblzma5
     libsqlite3-0 libuuid1 python3.11 python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libpython3.11-dev)
 
 # Debian's arm64 packages, with an apt of its own, whatever the architecture and release of this machine.
@@ -74,7 +74,7 @@ build_modules() {
     [[ -e $root/package.done && -z $(find csrc binconv tools/arm "$root/wheels.txt" -newer "$root/package.done" \
         -not -name '*.so' -not -path '*/__pycache__*' -print -quit) ]] && return
     section "Both extension modules for aarch64"
-    local flags=(-O3 -std=c11 -ffp-contract=off -fvisibility=hidden -fopenmp -fPIC -Icsrc/include -Icsrc) object source
+    local flags=(-O3 -std=c11 -ffp-contract=off -fvisibility=hidden -pthread -fPIC -Icsrc/include -Icsrc) object source
     local objects=()
     mkdir -p "$root/objects"
     for source in csrc/*.c; do
