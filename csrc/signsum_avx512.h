@@ -1,0 +1,171 @@
+/* BINARY_WEIGHTS on AVX-512: the 16 signed sums of a group of 4 inputs fill one vector, and the 4 weight bits of each of 16
+ * filters pick theirs: one vpermps and one addition for 64 multiply-adds. Included under the target pragma of the file whose
+ * table it belongs to.
+ */
+#ifndef BC_SIGNSUM_AVX512_H
+#define BC_SIGNSUM_AVX512_H
+
+#include <immintrin.h>
+
+#include "bits.h"
+#include "kernels.h"
+
+enum { SIGN_LANES = 16, GROUP = 4 /* inputs */, TABLE = 16 /* floats */ };
+
+/* ---- Tables --------------------------------------------------------------------------------------- */
+
+/* +1 or -1 for each of 16 table entries, by one bit of the entry's number. */
+static inline __m512 entry_signs(int bit) {
+    const int masks[GROUP] = {0xaaaa, 0xcccc, 0xf0f0, 0xff00};
+    return _mm512_mask_blend_ps((__mmask16)masks[bit], _mm512_set1_ps(-1.0f), _mm512_set1_ps(1.0f));
+}
+
+/* The table of a group. Its members are loaded by the operations that use them. */
+static inline __m512 signed_sums(const float *v, const __m512 *signs) {
+    __m512 sums = _mm512_mul_ps(_mm512_set1_ps(v[0]), signs[0]);
+    BC_UNROLL
+    for (int i = 1; i < GROUP; i++) sums = _mm512_fmadd_ps(_mm512_set1_ps(v[i]), signs[i], sums);
+    return sums;
+}
+
+static void signsum_expand(const bc_signsum_expand_args *args) {
+    const __m512 signs[GROUP] = {entry_signs(0), entry_signs(1), entry_signs(2), entry_signs(3)};
+    const size_t whole = args->run / GROUP, rest = args->run % GROUP;
+    float *table = args->groups;
+    for (size_t pixel = 0; pixel < args->pixels; pixel++) {
+        const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
+        for (size_t group = 0; group < whole; group++, source += GROUP, table += TABLE)
+            _mm512_storeu_ps(table, signed_sums(source, signs));
+        if (!rest) continue;
+        float last[GROUP];
+        _mm_storeu_ps(last, _mm_maskz_loadu_ps((__mmask8)((1u << rest) - 1), source));
+        _mm512_storeu_ps(table, signed_sums(last, signs));
+        table += TABLE;
+    }
+}
+
+/* ---- Sums -----------------------------------------------------------------------------------------
+ *
+ * A cycle of Zen 5 has room for two permutes or shifts, two FMAs and two additions, for four of these together, and permutes
+ * and additions meet on one pipe. So of three additions two are multiplied by 1 first, which changes no bit: 96 multiply-adds
+ * a cycle, where it is 87 with all of them so and 75 with none. One pixel shifts as often as it permutes and has no room for
+ * additions. The compiler must see neither, as it would make plain additions of all, and move sums to other registers and
+ * back. */
+
+#if defined(__GNUC__)
+static inline __m512 add_fused(__m512 sum, __m512 x, __m512 one) {
+    __asm__("vfmadd231ps %1, %2, %0" : "+v"(sum) : "v"(x), "v"(one));
+    return sum;
+}
+
+static inline __m512 add_plain(__m512 sum, __m512 x) {
+    __asm__("vaddps %1, %0, %0" : "+v"(sum) : "v"(x));
+    return sum;
+}
+#else
+static inline __m512 add_fused(__m512 sum, __m512 x, __m512 one) { return _mm512_fmadd_ps(x, one, sum); }
+static inline __m512 add_plain(__m512 sum, __m512 x) { return _mm512_add_ps(x, sum); }
+#endif
+
+/* One group of 4 inputs; SHIFTED makes its bits the low ones of a vector of weight words. */
+#define SIGNSUM_GROUP(PIXELS, BLOCKS, SHIFTED)                                                    \
+    {                                                                                             \
+        __m512 tables[PIXELS];                                                                    \
+        BC_UNROLL                                                                                 \
+        for (int p = 0; p < PIXELS; p++) tables[p] = _mm512_loadu_ps(table + p * stride);         \
+        BC_UNROLL                                                                                 \
+        for (int b = 0; b < BLOCKS; b++) {                                                        \
+            const __m512i words = _mm512_loadu_si512(word + (size_t)b * block_words);             \
+            const __m512i bits = SHIFTED;                                                         \
+            BC_UNROLL                                                                             \
+            for (int p = 0; p < PIXELS; p++) {                                                    \
+                const __m512 x = _mm512_permutexvar_ps(bits, tables[p]);                          \
+                const int is_plain = PIXELS > 1 && (b * PIXELS + p) % 3 == 1;                     \
+                sums[p][b] = is_plain ? add_plain(sums[p][b], x) : add_fused(sums[p][b], x, one); \
+            }                                                                                     \
+        }                                                                                         \
+        table += TABLE;                                                                           \
+    }
+
+/* Registers hold the sums, tables and words of at most 5 pixels and 4 blocks, and what is looked up. */
+#define SIGNSUM_TILE(PIXELS, BLOCKS)                                                                   \
+    static void signsum_##PIXELS##x##BLOCKS(const bc_signsum_args *args, const float *source,          \
+                                            const uint32_t *word, float *out) {                        \
+        const size_t block_words = args->block_stride_bytes / sizeof *word;                            \
+        const ptrdiff_t stride = args->source_stride;                                                  \
+        const __m512 one = _mm512_set1_ps(1.0f);                                                       \
+        __m512 sums[PIXELS][BLOCKS];                                                                   \
+        BC_UNROLL                                                                                      \
+        for (int p = 0; p < PIXELS; p++) {                                                             \
+            BC_UNROLL                                                                                  \
+            for (int b = 0; b < BLOCKS; b++) sums[p][b] = _mm512_setzero_ps();                         \
+        }                                                                                              \
+        for (size_t row = 0; row < args->rows; row++) {                                                \
+            const float *table = source + args->row_offset[row];                                       \
+            size_t left = args->groups;                                                                \
+            for (; left >= 8; left -= 8, word += SIGN_LANES) {                                         \
+                BC_UNROLL                                                                              \
+                for (int group = 0; group < 8; group++)                                                \
+                    SIGNSUM_GROUP(PIXELS, BLOCKS, _mm512_srli_epi32(words, (unsigned)(GROUP * group))) \
+            }                                                                                          \
+            if (!left) continue;                                                                       \
+            __m512i shift = _mm512_setzero_si512();                                                    \
+            for (; left; left--) {                                                                     \
+                SIGNSUM_GROUP(PIXELS, BLOCKS, _mm512_srlv_epi32(words, shift))                         \
+                shift = _mm512_add_epi32(shift, _mm512_set1_epi32(GROUP));                             \
+            }                                                                                          \
+            word += SIGN_LANES;                                                                        \
+        }                                                                                              \
+        BC_UNROLL                                                                                      \
+        for (int p = 0; p < PIXELS; p++) {                                                             \
+            BC_UNROLL                                                                                  \
+            for (int b = 0; b < BLOCKS; b++) {                                                         \
+                float *at = out + (size_t)p * args->sums_stride + (size_t)b * SIGN_LANES;              \
+                if (args->accumulate) sums[p][b] = _mm512_add_ps(_mm512_loadu_ps(at), sums[p][b]);     \
+                _mm512_storeu_ps(at, sums[p][b]);                                                      \
+            }                                                                                          \
+        }                                                                                              \
+    }
+
+/* clang-format off */
+#define FOR_TILES(DO)                                                                    \
+    DO(1, 8)                                                                             \
+    DO(1, 4) DO(2, 4) DO(3, 4) DO(4, 4) DO(5, 4)                                         \
+    DO(1, 2) DO(2, 2) DO(3, 2) DO(4, 2) DO(5, 2)                                         \
+    DO(1, 1) DO(2, 1) DO(3, 1) DO(4, 1) DO(5, 1) DO(6, 1) DO(7, 1) DO(8, 1)
+/* clang-format on */
+
+FOR_TILES(SIGNSUM_TILE)
+
+enum { TILE_PIXELS_MOST = 8, TILE_BLOCKS_MOST = 8 };
+typedef void signsum_tile(const bc_signsum_args *args, const float *source, const uint32_t *word, float *out);
+
+/* The widest tile, or two of nearly the same width where less than another one would be left over. */
+static inline size_t tile_pixels(size_t left, size_t most) {
+    if (left <= most) return left;
+    return left < 2 * most ? (left + 1) / 2 : most;
+}
+
+static void signsum(const bc_signsum_args *args) {
+#define ENTRY(PIXELS, BLOCKS) [BLOCKS][PIXELS] = signsum_##PIXELS##x##BLOCKS,
+    static signsum_tile *const tiles[TILE_BLOCKS_MOST + 1][TILE_PIXELS_MOST + 1] = {FOR_TILES(ENTRY)};
+#undef ENTRY
+    const size_t block_words = args->block_stride_bytes / sizeof(uint32_t);
+    for (size_t block = 0, blocks; block < args->blocks; block += blocks) {
+        const size_t left = args->blocks - block;
+        blocks = left >= 8 && args->pixels == 1 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        const size_t most = blocks == 8 ? 1 : blocks == 1 ? 8 : 5;
+        for (size_t pixel = 0, pixels; pixel < args->pixels; pixel += pixels) {
+            pixels = tile_pixels(args->pixels - pixel, most);
+            tiles[blocks][pixels](args, args->source + (ptrdiff_t)pixel * args->source_stride,
+                                  (const uint32_t *)args->weights + block * block_words,
+                                  args->sums + pixel * args->sums_stride + block * SIGN_LANES);
+        }
+    }
+}
+
+#undef SIGNSUM_GROUP
+#undef SIGNSUM_TILE
+#undef FOR_TILES
+
+#endif
