@@ -17,7 +17,7 @@ enum { TILE_PIXELS = 56 };
 /* A slice takes several of its tiles, or of a tile's chunks, at once where sums and results of all of them stay in L1. */
 enum { BYTES_AT_ONCE = 28 * 1024 };
 
-enum { WINDOW_BYTES = 384 * 1024, STAGING_FLOATS = 2048, ALIGNMENT = 64 };
+enum { WINDOW_BYTES = 256 * 1024, STAGING_FLOATS = 2048, ALIGNMENT = 64 };
 
 /* Multiply-adds that are worth a thread of their own: some 20 us, several times what waking a thread costs. */
 static const double THREAD_BIT_OPERATIONS = 8e6, THREAD_FLOAT_OPERATIONS = 1e6;
@@ -151,8 +151,7 @@ static void lay_out_window(bc_plan *plan) {
     const size_t group_floats = layer->kernels->signsum_group_floats;
     const size_t run = layer->tap_inputs;
     const size_t step = plan->columns.stride * layer->group_inputs;
-    plan->window_height =
-        window_slots(&plan->rows, bc_min(plan->tile_height * plan->joined_tiles, plan->out_height));
+    plan->window_height = window_slots(&plan->rows, plan->tile_height);
     plan->window_width = window_slots(&plan->columns, plan->tile_width);
     plan->run_groups = bc_divide_up(run, GROUP);
     plan->shares_groups = run % GROUP == 0 && step % GROUP == 0;
@@ -176,7 +175,8 @@ static size_t even_part(size_t total, size_t most) {
     return bc_divide_up(total, bc_divide_up(total, most ? most : 1));
 }
 
-/* Tiles small enough for their window, then a window for as many of them as fit. */
+/* Tiles small enough for their window. Rows that one tile reads after another stay there, unless a run of pixels goes over
+ * several rows, which must lie in order then. */
 static void fit_window(bc_plan *plan) {
     size_t *parts[] = {&plan->tile_images, &plan->tile_height, &plan->tile_width};
     plan->joined_tiles = 1;
@@ -186,15 +186,7 @@ static void fit_window(bc_plan *plan) {
             *parts[i] = (*parts[i] + 1) / 2;
             lay_out_window(plan);
         }
-    if (plan->tile_images > 1 || plan->tile_width < plan->out_width) return;
-    while (plan->tile_height * plan->joined_tiles < plan->out_height) {
-        plan->joined_tiles++;
-        lay_out_window(plan);
-        if (window_bytes(plan) <= WINDOW_BYTES) continue;
-        plan->joined_tiles--;
-        lay_out_window(plan);
-        break;
-    }
+    plan->keeps_rows = plan->rows.taps > 1 && plan->tile_width > 1;
 }
 
 /* The only run of slots on the source, where those next to each other are so there as well; otherwise NULL. */
@@ -286,7 +278,7 @@ static void choose_tiles(bc_plan *plan) {
     } else {
         fit_window(plan);
     }
-    const size_t pixels = tile_pixels(plan) * (bc_layer_is_binary(layer) ? plan->joined_tiles : 1);
+    const size_t pixels = tile_pixels(plan) * plan->joined_tiles;
     const size_t chunk_sums = pixels * plan->chunk_blocks * layer->block_filters;
     const size_t group_sums = pixels * layer->group_filters;
     const size_t fitting = bc_min(fitting_sums(plan), group_sums);
@@ -382,7 +374,7 @@ static bc_status lay_out_workspace(bc_plan *plan) {
     const bc_layer *layer = plan->layer;
     const int binary = bc_layer_is_binary(layer);
     bc_workspace_layout *layout = &plan->layout;
-    const size_t pixels = tile_pixels(plan) * (binary ? plan->joined_tiles : 1);
+    const size_t pixels = tile_pixels(plan) * plan->joined_tiles;
 
     size_t rows = binary ? plan->config.images : 0, slots = layer->beta_scaling ? rows : 0;
     size_t bytes = 0, unused;
@@ -521,8 +513,10 @@ static size_t part_begin(size_t total, size_t parts, size_t most, size_t index) 
 }
 
 bc_tile bc_plan_joined_tiles(const bc_plan *plan, size_t index, size_t *count) {
-    const size_t x = index % plan->tiles_x, rest = index / plan->tiles_x;
-    const size_t y = rest % plan->tiles_y, image = rest / plan->tiles_y;
+    const int down = plan->keeps_rows; /* column by column, as each tile finds rows there of the one above */
+    const size_t inner = down ? plan->tiles_y : plan->tiles_x, outer = down ? plan->tiles_x : plan->tiles_y;
+    const size_t first = index % inner, rest = index / inner, second = rest % outer, image = rest / outer;
+    const size_t x = down ? second : first, y = down ? first : second;
     const size_t joined = plan->tiles_x > 1 ? 1 : bc_min(plan->joined_tiles, plan->tiles_y - y);
     *count = bc_min(*count, joined);
 #define CUT(total, parts, most, at) part_begin(plan->total, plan->parts, plan->most, at)
