@@ -14,33 +14,53 @@ enum { SIGN_LANES = 16, GROUP = 4 /* inputs */, TABLE = 16 /* floats */ };
 
 /* ---- Tables --------------------------------------------------------------------------------------- */
 
-/* +1 or -1 for each of 16 table entries, by one bit of the entry's number. */
-static inline __m512 entry_signs(int bit) {
-    const int masks[GROUP] = {0xaaaa, 0xcccc, 0xf0f0, 0xff00};
-    return _mm512_mask_blend_ps((__mmask16)masks[bit], _mm512_set1_ps(-1.0f), _mm512_set1_ps(1.0f));
+/* Entry i of a table is (s0 v0 + s1 v1) + (s2 v2 + s3 v3), where s is +1 or -1 by the bits of i: one of four sums of the first
+ * two inputs, by bits 0 and 1, and one of four of the others, by bits 2 and 3. Those of four groups fill two vectors. */
+enum { AT_ONCE = 4 /* groups */ };
+
+typedef struct pair_sums {
+    __m512 first, second; /* [group][4] */
+} pair_sums;
+
+/* a and b with the signs of bits 0 and 1 of the lane's number. */
+static inline __m512 add_signed(__m512 a, __m512 b) {
+    const __m512 sign_b = _mm512_mask_blend_ps(0x3333, _mm512_set1_ps(1.0f), _mm512_set1_ps(-1.0f));
+    return _mm512_fmadd_ps(b, sign_b, _mm512_mask_xor_ps(a, 0x5555, a, _mm512_set1_ps(-0.0f)));
 }
 
-/* The table of a group. Its members are loaded by the operations that use them. */
-static inline __m512 signed_sums(const float *v, const __m512 *signs) {
-    __m512 sums = _mm512_mul_ps(_mm512_set1_ps(v[0]), signs[0]);
-    BC_UNROLL
-    for (int i = 1; i < GROUP; i++) sums = _mm512_fmadd_ps(_mm512_set1_ps(v[i]), signs[i], sums);
-    return sums;
+static inline pair_sums sum_pairs(__m512 inputs) {
+    enum { V0 = 0x00, V1 = 0x55, V2 = 0xaa, V3 = 0xff }; /* one of each four */
+    return (pair_sums){add_signed(_mm512_permute_ps(inputs, V0), _mm512_permute_ps(inputs, V1)),
+                       add_signed(_mm512_permute_ps(inputs, V2), _mm512_permute_ps(inputs, V3))};
+}
+
+static inline __m512 table_of(const pair_sums *sums, int group) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i from = _mm512_set1_epi32(4 * group);
+    const __m512i first = _mm512_or_si512(from, _mm512_and_si512(lane, _mm512_set1_epi32(3)));
+    const __m512i second = _mm512_or_si512(from, _mm512_srli_epi32(lane, 2));
+    return _mm512_add_ps(_mm512_permutexvar_ps(first, sums->first),
+                         _mm512_permutexvar_ps(second, sums->second));
 }
 
 static void signsum_expand(const bc_signsum_expand_args *args) {
-    const __m512 signs[GROUP] = {entry_signs(0), entry_signs(1), entry_signs(2), entry_signs(3)};
-    const size_t whole = args->run / GROUP, rest = args->run % GROUP;
     float *table = args->groups;
     for (size_t pixel = 0; pixel < args->pixels; pixel++) {
         const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
-        for (size_t group = 0; group < whole; group++, source += GROUP, table += TABLE)
-            _mm512_storeu_ps(table, signed_sums(source, signs));
-        if (!rest) continue;
-        float last[GROUP];
-        _mm_storeu_ps(last, _mm_maskz_loadu_ps((__mmask8)((1u << rest) - 1), source));
-        _mm512_storeu_ps(table, signed_sums(last, signs));
-        table += TABLE;
+        size_t left = args->run;
+        for (; left >= AT_ONCE * GROUP; left -= AT_ONCE * GROUP, source += AT_ONCE * GROUP) {
+            const pair_sums sums = sum_pairs(_mm512_loadu_ps(source));
+            BC_UNROLL
+            for (int group = 0; group < AT_ONCE; group++, table += TABLE)
+                _mm512_storeu_ps(table, table_of(&sums, group));
+        }
+        if (!left) continue;
+        const pair_sums sums = sum_pairs(_mm512_maskz_loadu_ps((__mmask16)((1u << left) - 1), source));
+        BC_UNROLL
+        for (int group = 0; group < AT_ONCE; group++, table += TABLE) {
+            if ((size_t)group * GROUP >= left) break;
+            _mm512_storeu_ps(table, table_of(&sums, group));
+        }
     }
 }
 
