@@ -155,6 +155,8 @@ static void lay_out_window(bc_plan *plan) {
     plan->window_width = window_slots(&plan->columns, plan->tile_width);
     plan->run_groups = bc_divide_up(run, GROUP);
     plan->shares_groups = run % GROUP == 0 && step % GROUP == 0;
+    if (layer->group_inputs % GROUP == 0 && !layer->input_bias && !layer->beta_scaling)
+        plan->slot_floats = layer->group_inputs / GROUP * group_floats;
     plan->sum_steps.column = (plan->shares_groups ? step / GROUP : plan->run_groups) * group_floats;
     plan->window_row_floats = plan->shares_groups
                                   ? plan->window_width * layer->group_inputs / GROUP * group_floats
@@ -390,7 +392,8 @@ static bc_status lay_out_workspace(bc_plan *plan) {
     size_t slot_rows = plan->gather_rows;
     if (!bc_multiply(&slot_rows, plan->slot_row_words)) return BC_SIZE_OVERFLOW;
 
-    size_t window_row = binary ? 0 : layer->input_channels, window = binary ? 0 : layer->groups;
+    size_t window_row = binary || plan->slot_floats ? 0 : layer->input_channels;
+    size_t window = binary ? 0 : layer->groups;
     if (!bc_multiply(&window_row, plan->window_width) || !bc_multiply(&window, plan->tile_images) ||
         !bc_multiply(&window, plan->window_height) || !bc_multiply(&window, plan->window_row_floats))
         return BC_SIZE_OVERFLOW;

@@ -76,7 +76,8 @@ struct bc_plan {
     size_t window_height, window_width; /* slots */
     int keeps_rows; /* slot row y is row y % window_height, so that the next tile finds it there */
     int shares_groups;
-    size_t run_groups;                 /* of one run */
+    size_t slot_floats; /* of an expanded slot, where slots are expanded straight from the source; or 0 */
+    size_t run_groups;  /* of one run */
     size_t window_row_floats;          /* expanded */
     size_t chunk_blocks, group_chunks; /* blocks of filters done at once */
     size_t units;                      /* tiles x chunks: what is shared out among slices */

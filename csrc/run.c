@@ -177,14 +177,20 @@ static void prepare_window(const run *run, const bc_tile *tile, const slice_scra
     for (size_t image = 0; image < tile->images; image++)
         for (size_t row = kept; row < rows; row++) {
             const size_t image_row = image * plan->window_height;
-            const bc_prepared_row out = {
-                .values = scratch->window_row,
-                .group_stride = plan->window_width * plan->layer->group_inputs,
+            const size_t window_row = image_row + (place + row) % plan->window_height;
+            bc_prepared_row out = {
                 .abs_mean = abs_window ? abs_window + (image_row + row) * plan->window_width : NULL,
             };
+            if (plan->slot_floats) {
+                out.expanded = scratch->window + window_row * plan->window_row_floats;
+                out.group_stride = window_plane(plan);
+            } else {
+                out.values = scratch->window_row;
+                out.group_stride = plan->window_width * plan->layer->group_inputs;
+            }
             bc_prepare_row(plan, run->source, tile->image + image, first + row, first_column,
                            first_column + columns, &out, scratch->staging);
-            expand_row(plan, image_row + (place + row) % plan->window_height, columns, tile->width, scratch);
+            if (!plan->slot_floats) expand_row(plan, window_row, columns, tile->width, scratch);
         }
 }
 

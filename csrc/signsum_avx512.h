@@ -16,7 +16,7 @@ enum { SIGN_LANES = 16, GROUP = 4 /* inputs */, TABLE = 16 /* floats */ };
 
 /* Entry i of a table is (s0 v0 + s1 v1) + (s2 v2 + s3 v3), where s is +1 or -1 by the bits of i: one of four sums of the first
  * two inputs, by bits 0 and 1, and one of four of the others, by bits 2 and 3. Those of four groups fill two vectors. */
-enum { AT_ONCE = 4 /* groups */ };
+enum { EXPANDED_GROUPS = 4 /* at once */ };
 
 typedef struct pair_sums {
     __m512 first, second; /* [group][4] */
@@ -44,20 +44,23 @@ static inline __m512 table_of(const pair_sums *sums, int group) {
 }
 
 static void signsum_expand(const bc_signsum_expand_args *args) {
+    enum { AHEAD = 2048 /* bytes, of what may come from memory */ };
     float *table = args->groups;
     for (size_t pixel = 0; pixel < args->pixels; pixel++) {
         const float *source = args->source + (ptrdiff_t)pixel * args->source_stride;
         size_t left = args->run;
-        for (; left >= AT_ONCE * GROUP; left -= AT_ONCE * GROUP, source += AT_ONCE * GROUP) {
+        for (; left >= EXPANDED_GROUPS * GROUP;
+             left -= EXPANDED_GROUPS * GROUP, source += EXPANDED_GROUPS * GROUP) {
+            _mm_prefetch((const char *)((uintptr_t)source + AHEAD), _MM_HINT_T0);
             const pair_sums sums = sum_pairs(_mm512_loadu_ps(source));
             BC_UNROLL
-            for (int group = 0; group < AT_ONCE; group++, table += TABLE)
+            for (int group = 0; group < EXPANDED_GROUPS; group++, table += TABLE)
                 _mm512_storeu_ps(table, table_of(&sums, group));
         }
         if (!left) continue;
         const pair_sums sums = sum_pairs(_mm512_maskz_loadu_ps((__mmask16)((1u << left) - 1), source));
         BC_UNROLL
-        for (int group = 0; group < AT_ONCE; group++, table += TABLE) {
+        for (int group = 0; group < EXPANDED_GROUPS; group++, table += TABLE) {
             if ((size_t)group * GROUP >= left) break;
             _mm512_storeu_ps(table, table_of(&sums, group));
         }
