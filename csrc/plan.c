@@ -17,7 +17,7 @@ enum { TILE_PIXELS = 56 };
 /* A slice takes several of its tiles, or of a tile's chunks, at once where sums and results of all of them stay in L1. */
 enum { BYTES_AT_ONCE = 28 * 1024 };
 
-enum { WINDOW_BYTES = 256 * 1024, STAGING_FLOATS = 2048, ALIGNMENT = 64 };
+enum { WINDOW_BYTES = 384 * 1024, STAGING_FLOATS = 2048, ALIGNMENT = 64 };
 
 /* Multiply-adds that are worth a thread of their own: some 20 us, several times what waking a thread costs. */
 static const double THREAD_BIT_OPERATIONS = 8e6, THREAD_FLOAT_OPERATIONS = 1e6;
@@ -188,7 +188,7 @@ static void fit_window(bc_plan *plan) {
             *parts[i] = (*parts[i] + 1) / 2;
             lay_out_window(plan);
         }
-    plan->keeps_rows = plan->rows.taps > 1 && plan->tile_width > 1;
+    plan->keeps_rows = plan->rows.taps > 1 && (plan->tile_width > 1 || plan->tile_height == 1);
 }
 
 /* The only run of slots on the source, where those next to each other are so there as well; otherwise NULL. */
