@@ -154,11 +154,12 @@ static void lay_out_window(bc_plan *plan) {
     const size_t group_floats = layer->kernels->signsum_group_floats;
     const size_t run = layer->tap_inputs;
     const size_t step = plan->columns.stride * layer->group_inputs;
-    plan->window_height =
-        window_slots(&plan->rows, bc_min(plan->tile_height * plan->joined_tiles, plan->out_height));
+    plan->window_height = window_slots(&plan->rows, plan->tile_height);
     plan->window_width = window_slots(&plan->columns, plan->tile_width);
     plan->run_groups = bc_divide_up(run, GROUP);
     plan->shares_groups = run % GROUP == 0 && step % GROUP == 0;
+    if (layer->group_inputs % GROUP == 0 && !layer->input_bias && !layer->beta_scaling)
+        plan->slot_floats = layer->group_inputs / GROUP * group_floats;
     plan->sum_steps.column = (plan->shares_groups ? step / GROUP : plan->run_groups) * group_floats;
     plan->window_row_floats = plan->shares_groups
                                   ? plan->window_width * layer->group_inputs / GROUP * group_floats
@@ -179,7 +180,8 @@ static size_t even_part(size_t total, size_t most) {
     return bc_divide_up(total, bc_divide_up(total, most ? most : 1));
 }
 
-/* Tiles small enough for their window, then a window for as many of them as fit. */
+/* Tiles small enough for their window. Rows that one tile reads after another stay there, unless a run of pixels goes over
+ * several rows, which must lie in order then. */
 static void fit_window(bc_plan *plan) {
     size_t *parts[] = {&plan->tile_images, &plan->tile_height, &plan->tile_width};
     plan->joined_tiles = 1;
@@ -189,15 +191,7 @@ static void fit_window(bc_plan *plan) {
             *parts[i] = (*parts[i] + 1) / 2;
             lay_out_window(plan);
         }
-    if (plan->tile_images > 1 || plan->tile_width < plan->out_width) return;
-    while (plan->tile_height * plan->joined_tiles < plan->out_height) {
-        plan->joined_tiles++;
-        lay_out_window(plan);
-        if (window_bytes(plan) <= WINDOW_BYTES) continue;
-        plan->joined_tiles--;
-        lay_out_window(plan);
-        break;
-    }
+    plan->keeps_rows = plan->rows.taps > 1 && (plan->tile_width > 1 || plan->tile_height == 1);
 }
 
 /* The only run of slots on the source, where those next to each other are so there as well; otherwise NULL. */
@@ -290,7 +284,7 @@ static void choose_tiles(bc_plan *plan) {
     } else {
         fit_window(plan);
     }
-    const size_t pixels = tile_pixels(plan) * (bc_layer_is_binary(layer) ? plan->joined_tiles : 1);
+    const size_t pixels = tile_pixels(plan) * plan->joined_tiles;
     const size_t chunk_sums = pixels * plan->chunk_blocks * layer->block_filters;
     const size_t group_sums = pixels * layer->group_filters;
     const size_t fitting = bc_min(fitting_sums(plan), group_sums);
@@ -398,7 +392,7 @@ static bc_status lay_out_workspace(bc_plan *plan) {
     const bc_layer *layer = plan->layer;
     const int binary = bc_layer_is_binary(layer);
     bc_workspace_layout *layout = &plan->layout;
-    const size_t pixels = tile_pixels(plan) * (binary ? plan->joined_tiles : 1);
+    const size_t pixels = tile_pixels(plan) * plan->joined_tiles;
     size_t chains = pixels / plan->tile_width;
     if (!bc_multiply(&chains, plan->chain_stride)) return BC_SIZE_OVERFLOW;
 
@@ -416,7 +410,8 @@ static bc_status lay_out_workspace(bc_plan *plan) {
     size_t slot_rows = plan->gather_rows;
     if (!bc_multiply(&slot_rows, plan->slot_row_words)) return BC_SIZE_OVERFLOW;
 
-    size_t window_row = binary ? 0 : layer->input_channels, window = binary ? 0 : layer->groups;
+    size_t window_row = binary || plan->slot_floats ? 0 : layer->input_channels;
+    size_t window = binary ? 0 : layer->groups;
     if (!bc_multiply(&window_row, plan->window_width) || !bc_multiply(&window, plan->tile_images) ||
         !bc_multiply(&window, plan->window_height) || !bc_multiply(&window, plan->window_row_floats))
         return BC_SIZE_OVERFLOW;
@@ -545,8 +540,10 @@ static size_t part_begin(size_t total, size_t parts, size_t most, size_t index) 
 }
 
 bc_tile bc_plan_joined_tiles(const bc_plan *plan, size_t index, size_t *count) {
-    const size_t x = index % plan->tiles_x, rest = index / plan->tiles_x;
-    const size_t y = rest % plan->tiles_y, image = rest / plan->tiles_y;
+    const int down = plan->keeps_rows; /* column by column, as each tile finds rows there of the one above */
+    const size_t inner = down ? plan->tiles_y : plan->tiles_x, outer = down ? plan->tiles_x : plan->tiles_y;
+    const size_t first = index % inner, rest = index / inner, second = rest % outer, image = rest / outer;
+    const size_t x = down ? second : first, y = down ? first : second;
     const size_t joined = plan->tiles_x > 1 ? 1 : bc_min(plan->joined_tiles, plan->tiles_y - y);
     *count = bc_min(*count, joined);
 #define CUT(total, parts, most, at) part_begin(plan->total, plan->parts, plan->most, at)

@@ -72,17 +72,17 @@ struct bc_plan {
 
     size_t tile_images, tile_height, tile_width;
     size_t tiles_images, tiles_y, tiles_x; /* how many of them */
-    size_t
-        joined_tiles; /* along y, at most, taken as one where a slice has them all: XNOR and AND sum them at once, BINARY_WEIGHTS
-                          * prepares what they read at once */
+    size_t joined_tiles; /* XNOR and AND: along y, at most, summed as one where a slice has them all */
     size_t sums_at_once; /* of tiles or chunks taken together; a tile and a chunk at least */
 
-    /* BINARY_WEIGHTS: the window of some tiles, [groups][tile_images][window_height][window_row_floats], expanded as the
+    /* BINARY_WEIGHTS: the window of a tile, [groups][tile_images][window_height][window_row_floats], expanded as the
      * kernel family wants it. Where runs of neighbouring pixels can share their groups of 4 inputs, a row is expanded as a
      * whole, otherwise run by run. */
-    size_t window_height, window_width; /* slots of that many tiles */
+    size_t window_height, window_width; /* slots */
+    int keeps_rows; /* slot row y is row y % window_height, so that the next tile finds it there */
     int shares_groups;
-    size_t run_groups;                 /* of one run */
+    size_t slot_floats; /* of an expanded slot, where slots are expanded straight from the source; or 0 */
+    size_t run_groups;  /* of one run */
     size_t window_row_floats;          /* expanded */
     size_t chunk_blocks, group_chunks; /* blocks of filters done at once */
     size_t units;                      /* tiles x chunks: what is shared out among slices */

@@ -10,8 +10,28 @@ typedef struct stretch {
     size_t first, count; /* relative to where the row's output begins */
 } stretch;
 
+/* Straight from where they lie to what signsum reads. */
+static void expand(const bc_plan *plan, const float *source, ptrdiff_t source_stride, stretch slots,
+                   const bc_prepared_row *out) {
+    const bc_layer *layer = plan->layer;
+    const size_t inputs = layer->group_inputs;
+    const int adjacent = layer->groups == 1 && source_stride == (ptrdiff_t)inputs;
+    for (size_t group = 0; group < layer->groups; group++)
+        layer->kernels->signsum_expand(&(bc_signsum_expand_args){
+            .source = source + group * inputs,
+            .source_stride = source_stride,
+            .pixels = adjacent ? 1 : slots.count,
+            .run = adjacent ? slots.count * inputs : inputs,
+            .groups = out->expanded + group * out->group_stride + slots.first * plan->slot_floats,
+        });
+}
+
 static void fill_off_source(const bc_plan *plan, stretch slots, const bc_prepared_row *out) {
     const bc_layer *layer = plan->layer;
+    if (out->expanded) {
+        expand(plan, plan->off_source_values, 0, slots, out);
+        return;
+    }
     for (size_t slot = slots.first; slot < slots.first + slots.count; slot++) {
         if (out->abs_mean) out->abs_mean[slot] = 0.0f;
         if (out->words) {
@@ -43,6 +63,10 @@ static const void *source_pixel(const bc_plan *plan, const void *source, size_t 
 static void prepare_floats(const bc_plan *plan, const float *source, ptrdiff_t source_stride, stretch slots,
                            const bc_prepared_row *out) {
     const bc_layer *layer = plan->layer;
+    if (out->expanded) {
+        expand(plan, source, source_stride, slots, out);
+        return;
+    }
     float *abs_sum = out->abs_mean ? out->abs_mean + slots.first : NULL;
     if (abs_sum) memset(abs_sum, 0, slots.count * sizeof *abs_sum);
     if (out->words)

@@ -8,6 +8,7 @@
 typedef struct bc_prepared_row {
     uint64_t *words; /* XNOR and AND: slot_words a slot */
     float *values;   /* BINARY_WEIGHTS: the first group's slots; the next group begins group_stride later */
+    float *expanded; /* or, where plan->slot_floats is not 0, what signsum reads of them, likewise */
     size_t group_stride;
     float *abs_mean; /* [slots] mean of |v| over all input channels, 0 off the source; or NULL */
 } bc_prepared_row;

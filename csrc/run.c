@@ -126,7 +126,18 @@ static void need_rows(const run *run, const bc_tile *tile, bc_row_scratch *scrat
     }
 }
 
-/* ---- Preparing the window of some tiles: BINARY_WEIGHTS ------------------------------------------- */
+/* ---- Preparing the window of a tile: BINARY_WEIGHTS ----------------------------------------------- */
+
+/* What a slice's window holds: slot rows [first_row, end_row) of a tile's images and columns. */
+typedef struct held_rows {
+    size_t image, x;
+    size_t first_row, end_row;
+} held_rows;
+
+/* Where the first of them lies among the rows of the window, which are a ring: those that the next tile reads too stay. */
+static size_t first_place(const bc_plan *plan, const held_rows *held) {
+    return plan->keeps_rows ? held->first_row % plan->window_height : 0;
+}
 
 /* Expanded floats of one group in the window. */
 static size_t window_plane(const bc_plan *plan) {
@@ -147,34 +158,56 @@ static void expand_row(const bc_plan *plan, size_t row, size_t columns, size_t p
         });
 }
 
-static void prepare_window(const run *run, const bc_tile *tile, const slice_scratch *scratch) {
+/* Those that the tile before has left there are not prepared again. */
+static void prepare_window(const run *run, const bc_tile *tile, const slice_scratch *scratch,
+                           held_rows *held) {
     const bc_plan *plan = run->plan;
-    const size_t first_row = tile->y * plan->rows.stride, first_column = tile->x * plan->columns.stride;
+    const size_t first_column = tile->x * plan->columns.stride;
+    const size_t columns = bc_min(plan->window_width, plan->columns.count - first_column);
+    const size_t first = tile->y * plan->rows.stride;
     const size_t rows =
         (tile->height - 1) * plan->rows.stride + (plan->rows.taps - 1) * plan->rows.dilation + 1;
-    const size_t columns = bc_min(plan->window_width, plan->columns.count - first_column);
+    const int follows = plan->keeps_rows && held->image == tile->image && held->x == tile->x &&
+                        held->first_row <= first && first < held->end_row;
+    const size_t kept = follows ? held->end_row - first : 0;
+    float *abs_window = plan->layer->beta_scaling ? scratch->abs_window : NULL;
+    if (abs_window && kept) /* so few that they are no ring */
+        memmove(abs_window, abs_window + (first - held->first_row) * plan->window_width,
+                kept * plan->window_width * sizeof *abs_window);
+    *held = (held_rows){tile->image, tile->x, first, first + rows};
+    const size_t place = first_place(plan, held);
     for (size_t image = 0; image < tile->images; image++)
-        for (size_t row = 0; row < rows; row++) {
-            const size_t window_row = image * plan->window_height + row;
-            const bc_prepared_row out = {
-                .values = scratch->window_row,
-                .group_stride = plan->window_width * plan->layer->group_inputs,
-                .abs_mean =
-                    plan->layer->beta_scaling ? scratch->abs_window + window_row * plan->window_width : NULL,
+        for (size_t row = kept; row < rows; row++) {
+            const size_t image_row = image * plan->window_height;
+            const size_t window_row = image_row + (place + row) % plan->window_height;
+            bc_prepared_row out = {
+                .abs_mean = abs_window ? abs_window + (image_row + row) * plan->window_width : NULL,
             };
-            bc_prepare_row(plan, run->source, tile->image + image, first_row + row, first_column,
+            if (plan->slot_floats) {
+                out.expanded = scratch->window + window_row * plan->window_row_floats;
+                out.group_stride = window_plane(plan);
+            } else {
+                out.values = scratch->window_row;
+                out.group_stride = plan->window_width * plan->layer->group_inputs;
+            }
+            bc_prepare_row(plan, run->source, tile->image + image, first + row, first_column,
                            first_column + columns, &out, scratch->staging);
-            expand_row(plan, window_row, columns, tile->width, scratch);
+            if (!plan->slot_floats) expand_row(plan, window_row, columns, tile->width, scratch);
         }
 }
 
 /* ---- Sums ----------------------------------------------------------------------------------------- */
 
-/* Where the first taps of a tile's pixels read, relative to its first pixel's, as runs. */
+/* Where the first taps of a tile's pixels read, relative to its first pixel's, as runs within rows. */
+static inline bc_walk walk_rows(const bc_tile *tile, const bc_steps *steps) {
+    return (bc_walk){{{tile->width, (ptrdiff_t)steps->column, 1},
+                      {tile->height, (ptrdiff_t)steps->row, tile->width},
+                      {tile->images, (ptrdiff_t)steps->image, tile->width * tile->height}}};
+}
+
+/* The same as runs over rows and images where these are one. */
 static inline bc_walk walk_of(const bc_tile *tile, const bc_steps *steps) {
-    bc_walk walk = {{{tile->width, (ptrdiff_t)steps->column, 1},
-                     {tile->height, (ptrdiff_t)steps->row, tile->width},
-                     {tile->images, (ptrdiff_t)steps->image, tile->width * tile->height}}};
+    bc_walk walk = walk_rows(tile, steps);
     bc_flatten(&walk);
     return walk;
 }
@@ -319,22 +352,30 @@ static void sum_bits(const run *run, const bc_tile *tile, const bc_tile *origin,
  * are short. */
 enum { SUMMED_ROWS = 8 };
 
-static void sum_floats(const run *run, const bc_tile *tile, const bc_tile *origin, const chunk *chunk,
+static void sum_floats(const run *run, const bc_tile *tile, const held_rows *held, const chunk *chunk,
                        const slice_scratch *scratch) {
     const bc_plan *plan = run->plan;
     const bc_layer *layer = plan->layer;
-    const bc_walk walk = walk_of(tile, &plan->sum_steps);
+    const bc_walk walk =
+        plan->keeps_rows ? walk_rows(tile, &plan->sum_steps) : walk_of(tile, &plan->sum_steps);
     const size_t filters = chunk->blocks * layer->block_filters;
-    const float *window =
-        scratch->window + chunk->group * window_plane(plan) + first_element(tile, origin, &plan->sum_steps);
     const size_t row_bytes = layer->block_bytes / layer->sum_taps;
+    const size_t first = first_place(plan, held) * plan->window_row_floats;
+    const size_t ring = plan->window_height * plan->window_row_floats;
     FOR_RUNS(walk, at, pixel)
-    for (size_t row = 0; row < layer->sum_taps; row += SUMMED_ROWS)
+    for (size_t row = 0, rows; row < layer->sum_taps; row += rows) {
+        rows = bc_min(SUMMED_ROWS, layer->sum_taps - row);
+        ptrdiff_t row_offset[SUMMED_ROWS];
+        for (size_t i = 0; i < rows; i++) {
+            const size_t offset = first + at + (size_t)plan->tap_offset[row + i];
+            const int wraps = first && offset >= ring; /* of several images the first row is 0 */
+            row_offset[i] = (ptrdiff_t)(wraps ? offset - ring : offset);
+        }
         layer->kernels->signsum(&(bc_signsum_args){
-            .source = window + at,
+            .source = scratch->window + chunk->group * window_plane(plan),
             .source_stride = walk.loops[0].stride,
-            .row_offset = plan->tap_offset + row,
-            .rows = bc_min(SUMMED_ROWS, layer->sum_taps - row),
+            .row_offset = row_offset,
+            .rows = rows,
             .groups = plan->run_groups,
             .weights =
                 (const char *)layer->blocks + chunk->first_block * layer->block_bytes + row * row_bytes,
@@ -345,6 +386,7 @@ static void sum_floats(const run *run, const bc_tile *tile, const bc_tile *origi
             .sums_stride = filters,
             .accumulate = row > 0,
         });
+    }
 }
 
 /* ---- Epilogue ------------------------------------------------------------------------------------- */
@@ -542,9 +584,10 @@ static void finish_chunk(const run *run, const bc_tile *tile, const chunk *chunk
 
 /* ---- Slices --------------------------------------------------------------------------------------- */
 
-/* One tile against some chunks; what they read was prepared from the first pixel of `origin` on. */
-static void compute_tile(const run *run, const bc_tile *tile, const bc_tile *origin, size_t first_chunk,
-                         size_t end_chunk, const slice_scratch *scratch, bc_epilogue_args *args) {
+/* One tile against some chunks; what they read was prepared from the first pixel of `origin` on, or is in the window. */
+static void compute_tile(const run *run, const bc_tile *tile, const bc_tile *origin, const held_rows *held,
+                         size_t first_chunk, size_t end_chunk, const slice_scratch *scratch,
+                         bc_epilogue_args *args) {
     const bc_plan *plan = run->plan;
     const bc_layer *layer = plan->layer;
     if (layer->beta_scaling) sum_abs(run, tile, origin, scratch);
@@ -560,14 +603,9 @@ static void compute_tile(const run *run, const bc_tile *tile, const bc_tile *ori
         else if (bc_layer_is_binary(layer))
             sum_bits(run, tile, origin, &chunk, scratch);
         else
-            sum_floats(run, tile, origin, &chunk, scratch);
+            sum_floats(run, tile, held, &chunk, scratch);
         finish_chunk(run, tile, &chunk, scratch, args);
     }
-}
-
-static int contains(const bc_tile *window, const bc_tile *tile) {
-    return window->image == tile->image && window->x == tile->x && window->y <= tile->y &&
-           tile->y < window->y + window->height;
 }
 
 static void compute_slice(void *context, size_t slice) {
@@ -585,21 +623,19 @@ static void compute_slice(void *context, size_t slice) {
     begin *= plan->unit_chunk;
     end *= plan->unit_chunk;
 
-    bc_tile origin = {0}; /* of the whole prepared source, or of the window */
+    const bc_tile whole = {0};
+    held_rows held = {0};
     while (begin < end) {
         const size_t index = begin / chunks, first_chunk = begin % chunks;
         const size_t end_chunk = bc_min(chunks, first_chunk + end - begin);
         const int is_whole = end_chunk - first_chunk == chunks;
-        size_t tiles = is_binary && is_whole ? (end - begin) / chunks : 1;
+        size_t tiles = is_whole ? (end - begin) / chunks : 1;
         const bc_tile tile = bc_plan_joined_tiles(plan, index, &tiles);
-        if (is_binary) {
+        if (is_binary)
             need_rows(run, &tile, &rows);
-        } else if (!contains(&origin, &tile)) {
-            size_t window_tiles = bc_divide_up(end, chunks) - index;
-            origin = bc_plan_joined_tiles(plan, index, &window_tiles);
-            prepare_window(run, &origin, &scratch);
-        }
-        compute_tile(run, &tile, &origin, first_chunk, end_chunk, &scratch, &args);
+        else
+            prepare_window(run, &tile, &scratch, &held);
+        compute_tile(run, &tile, is_binary ? &whole : &tile, &held, first_chunk, end_chunk, &scratch, &args);
         begin += is_whole ? tiles * chunks : end_chunk - first_chunk;
     }
 }

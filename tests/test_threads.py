@@ -103,6 +103,46 @@ def test_same_bits_from_any_number_of_threads(type_, beta, size):
             assert other.tobytes() == results[0].tobytes()
 
 
+@pytest.mark.parametrize("channels", [7, 8])
+@pytest.mark.parametrize("beta", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "strides", "dilations", "size"),
+    [
+        ((3, 3), (1, 1), (1, 1), (2, 40, 130)),  # several columns of tiles
+        ((5, 2), (2, 1), (1, 1), (1, 61, 60)),
+        ((3, 3), (1, 2), (4, 3), (2, 50, 20)),
+        ((2, 3), (3, 1), (2, 1), (1, 60, 70)),  # rows that no tap reads
+        ((3, 3), (1, 1), (9, 12), (1, 40, 30)),  # tiles narrow enough for their windows
+        ((2, 1), (1, 1), (600, 1), (1, 610, 2)),  # of one pixel
+        ((9, 1), (1, 1), (1, 1), (1, 90, 2)),  # more rows than are summed at once
+        ((7, 1), (1, 1), (1, 1), (1, 300, 1)),
+        ((3, 1), (1, 1), (1, 1), (9, 6, 2)),  # several images in a tile
+    ],
+)
+def test_rows_kept_from_tile_to_tile(kernel, strides, dilations, size, beta, channels):
+    """BINARY_WEIGHTS prepares a row once for all tiles that read it."""
+    layer = make(
+        171,
+        20,
+        kernel,
+        channels,
+        groups=2,
+        type="BINARY_WEIGHTS",
+        strides=strides,
+        dilations=dilations,
+        beta_scaling=beta,
+    )
+    source = pixels(np.random.default_rng(172), (*size, 2 * channels), "float32")
+    expected = ref.run(layer, source, *ref.padding(layer, size[1:]))
+    results = []
+    for threads in (1, 2, 3, 7):
+        bc.set_num_threads(threads)
+        results.append(convolution(layer)(source))
+    ref.check(results[0], expected)
+    for other in results[1:]:
+        assert other.tobytes() == results[0].tobytes()
+
+
 @pytest.mark.parametrize("subpixel", [1, 2])
 @pytest.mark.parametrize("channel", [0, 5, 60])
 def test_threads_share_the_words_of_packed_destinations(channel, subpixel):

@@ -69,7 +69,7 @@ def stream_limit(mode: Mode, rounds: int = 7) -> float:
     """Multiply-adds a clock cycle of the instruction set in use; 0 where the clock is unknown."""
     isa = bc.isa()
     if mode.type == bc.BinaryConvolutionType.BINARY_WEIGHTS:
-        streams = [signed_stream(isa, *sizes) for sizes in ((12, 128), (6, 256), (10, 128))]
+        streams = [signed_stream(isa, *sizes) for sizes in ((12, 128), (5, 384), (10, 128))]
     else:
         streams = [
             xnor_stream(isa, *sizes)
