@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path

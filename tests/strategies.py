@@ -127,7 +127,7 @@ def layers(draw: st.DrawFn, **fixed: object) -> ref.Layer:
 
 @st.composite
 def wide_layers(draw: st.DrawFn) -> ref.Layer:
-    """XNOR and AND with many outputs and long windows, which some instruction sets sum otherwise."""
+    """XNOR and AND with many outputs and long windows, which some ISAs sum otherwise."""
     rng = draw(seeds())
     outputs = draw(st.sampled_from([32, 60, 64, 90, 96, 100, 128, 160]))
     channels = draw(st.sampled_from([63, 64, 65, 128, 130, 200]))

@@ -40,7 +40,7 @@ def xnor_stream(isa: str, filters: int, pixels: int, words: int) -> tuple[Run, i
 
 
 def chain_stream(isa: str, filters: int, pixels: int, words: int) -> tuple[Run, int]:
-    """The same for sums by chains, windows of `words` words of which neighbours share two thirds."""
+    """The same for sums by chains; neighbouring windows of `words` words share two thirds."""
     generator = np.random.default_rng(1)
     weights = generator.integers(0, 2**32, (filters, 1, 1, 2 * words), np.uint32)
     kernel = _kernels.ChainWeights(isa, weights, 64 * words)
