@@ -54,7 +54,7 @@ static void count_source(const bc_kernels *kernels) {
     COUNT("pack_f32", kernels->pack_f32(&pack));
     pack.threshold = bias;
     COUNT("pack_f32, thresholds", kernels->pack_f32(&pack));
-    pack.flip = filled(CHANNELS);
+    pack.flip = filled(CHANNELS / 8);
     COUNT("pack_f32, thresholds and flips", kernels->pack_f32(&pack));
     pack.abs_sum = abs_sum;
     COUNT("pack_f32, terms and |v|", kernels->pack_f32(&pack));

@@ -22,7 +22,7 @@ cdef extern from "kernels.h" nogil:
         ptrdiff_t source_stride
         size_t pixels, channels
         const float *threshold
-        const uint8_t *flip
+        const uint64_t *flip
         const float *bias
         const float *scale
         uint64_t *words
@@ -190,7 +190,7 @@ cdef extern from "dispatch.h" nogil:
 cdef extern from "input_threshold.h" nogil:
     ctypedef struct bc_input_thresholds:
         float *threshold
-        uint8_t *flip
+        uint64_t *flip
 
     bc_status bc_input_thresholds_create(
         const float *bias, const float *scale, size_t channels, bc_input_thresholds *thresholds

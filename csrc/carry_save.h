@@ -45,13 +45,6 @@ static inline __m512i plus(__m512i x, __m512i y) {
 #endif
 }
 
-/* Ends an expression for the optimiser, which would begin with what follows a loop before the loop ends. */
-#if defined(__GNUC__)
-#define KEEP(x) __asm__("" : "+v"(x))
-#else
-#define KEEP(x) (void)0
-#endif
-
 /* A full adder's carries, counted: of a word of ones, of x, and of a third addend that is known by the ones after it only. Where
  * they differ from the old ones, x and the third addend differ, and the carry is the old one; elsewhere these two are alike. */
 static inline __m512i count_carries(__m512i x, __m512i old_ones, __m512i ones) {

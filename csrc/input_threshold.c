@@ -44,16 +44,16 @@ static float find_turn(float bias, float scale) {
 }
 
 static bc_status allocate(size_t channels, bc_input_thresholds *thresholds) {
-    const size_t line = 64, padded = bc_round_up(channels + BC_SLACK, line);
-    size_t bytes = padded;
-    if (!bc_multiply(&bytes, sizeof *thresholds->threshold + sizeof *thresholds->flip))
+    const size_t line = 64, padded = bc_round_up(channels + BC_SLACK, line), words = padded / 64;
+    size_t bytes = words;
+    if (!bc_multiply(&bytes, 64 * sizeof *thresholds->threshold + sizeof *thresholds->flip))
         return BC_SIZE_OVERFLOW;
     thresholds->memory = calloc(bytes + line, 1);
     if (!thresholds->memory) return BC_OUT_OF_MEMORY;
     char *first = thresholds->memory;
     first += (line - (uintptr_t)first % line) % line;
     thresholds->threshold = (float *)(void *)first;
-    thresholds->flip = (uint8_t *)first + padded * sizeof *thresholds->threshold;
+    thresholds->flip = (uint64_t *)(void *)(thresholds->threshold + padded);
     return BC_OK;
 }
 
@@ -69,7 +69,7 @@ bc_status bc_input_thresholds_create(const float *bias, const float *scale, size
             continue;
         }
         thresholds->threshold[c] = find_turn(bias[c], scale[c]);
-        thresholds->flip[c] = last ? 0 : 255;
+        thresholds->flip[c / 64] |= (uint64_t)!last << c % 64;
         flips |= !last;
     }
     if (!flips) thresholds->flip = NULL;

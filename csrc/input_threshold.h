@@ -4,11 +4,10 @@
 
 #include "kernels.h"
 
-/* Per channel and padded, as pack_f32 takes them, from a cache line on: their loads are what limits it. flip is NULL where no
- * channel needs it. */
+/* As pack_f32 takes them, from a cache line on: their loads are what limits it. flip is NULL where no channel needs it. */
 typedef struct bc_input_thresholds {
     float *threshold;
-    uint8_t *flip;
+    uint64_t *flip;
     void *memory;
 } bc_input_thresholds;
 

@@ -25,7 +25,7 @@ typedef struct bc_pack_args {
     ptrdiff_t source_stride;
     size_t pixels, channels;
     const float *threshold;    /* [channels] or NULL; without abs_sum */
-    const uint8_t *flip;       /* [channels], 0 or 255, or NULL; with thresholds only */
+    const uint64_t *flip;      /* [words of a pixel] or NULL; with thresholds only */
     const float *bias, *scale; /* [channels], or both NULL; with abs_sum */
     uint64_t *words;
     ptrdiff_t words_stride;

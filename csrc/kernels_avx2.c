@@ -124,8 +124,9 @@ static inline floats with_terms(floats x, floats bias, floats scale) {
         (floats){_mm256_add_ps(x.low, bias.low), _mm256_fmadd_ps(x.high, opaque_one(), bias.high)}, scale);
 }
 
+/* x comes last, as what an operation reads from memory itself does. */
 static inline __m256i not_below(__m256 x, __m256 limit) {
-    return _mm256_castps_si256(_mm256_cmp_ps(x, limit, _CMP_NLT_UQ));
+    return _mm256_castps_si256(_mm256_cmp_ps(limit, x, _CMP_NGT_UQ));
 }
 
 /* Bytes, all bits set where a lane of x or y is not below its limit. vpackss leaves their 4-byte pieces in the order
@@ -186,31 +187,40 @@ static inline void cut_words(const uint64_t *from, size_t count, size_t bits, si
 #define PACK_AHEAD 0
 #include "terms_template.h"
 
-/* By halves of the word. */
-BC_FORCE_INLINE void pack_word(const floats *x, const floats *threshold, const uint8_t *flip, int parts,
-                               uint64_t present, uint64_t *word, floats *watched) {
+static inline uint32_t not_below_bits(const floats *x, const floats *threshold, int parts) {
     const floats none = spread(0.0f);
-    UNROLL
-    for (int i = 0; i < 4; i += 2) {
-        uint32_t bits = 0;
-        if (i < parts) {
-            const int pair = i + 1 < parts;
-            __m256i bytes =
-                not_below_pair(x[i], pair ? x[i + 1] : none, threshold[i], pair ? threshold[i + 1] : none);
-            if (flip) {
-                bytes = _mm256_xor_si256(bytes, _mm256_loadu_si256((const __m256i *)(flip + 16 * i)));
-                watched->low = _mm256_or_ps(watched->low, _mm256_cmp_ps(x[i].low, x[i].high, _CMP_UNORD_Q));
-                if (pair)
-                    watched->high =
-                        _mm256_or_ps(watched->high, _mm256_cmp_ps(x[i + 1].low, x[i + 1].high, _CMP_UNORD_Q));
-            }
-            bits = (uint32_t)_mm256_movemask_epi8(bytes) & (uint32_t)(present >> 16 * i);
-        }
-        memcpy((char *)word + 2 * i, &bits, sizeof bits);
-    }
+    if (parts == 0) return 0;
+    const __m256i bytes =
+        not_below_pair(x[0], parts > 1 ? x[1] : none, threshold[0], parts > 1 ? threshold[1] : none);
+    return (uint32_t)_mm256_movemask_epi8(bytes);
+}
+
+BC_FORCE_INLINE void pack_bits(const floats *x, const floats *threshold, int parts, uint64_t present,
+                               void *bits) {
+    const uint32_t made = not_below_bits(x, threshold, parts) & (uint32_t)present;
+    memcpy(bits, &made, sizeof made);
+}
+
+BC_FORCE_INLINE void pack_flipped(const floats *x, const floats *threshold, int parts, uint64_t flip,
+                                  uint64_t present, void *bits) {
+    const uint32_t made = (not_below_bits(x, threshold, parts) ^ (uint32_t)flip) & (uint32_t)present;
+    memcpy(bits, &made, sizeof made);
+}
+
+static inline floats multiply_add(floats x, floats y, floats sum) {
+    return (floats){_mm256_fmadd_ps(x.low, y.low, sum.low), _mm256_fmadd_ps(x.high, y.high, sum.high)};
+}
+
+/* 0 times what is not finite is NaN. */
+static inline int all_finite(floats x) {
+    const floats zero = multiply(x, spread(0.0f));
+    return !_mm256_movemask_ps(_mm256_cmp_ps(zero.low, zero.high, _CMP_UNORD_Q));
 }
 
 #define PACK_KEPT_PARTS 6
+#define PACK_WATCHED 2
+#define PACK_AT_ONCE 2
+#define PACK_STRIP_BYTES 5120
 #include "pack_template.h"
 
 /* ---- XNOR: half counts (half_counts.h) of 32 filters to a vector of bytes, two pixels at once --------------------- */

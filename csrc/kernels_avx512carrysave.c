@@ -102,6 +102,13 @@ static void xorpop_weights(const bc_xorpop_weights_args *args) {
 #define READ_ANEW() (void)0
 #endif
 
+/* Ends an expression for the optimiser, which would begin with what follows a loop before the loop ends. */
+#if defined(__GNUC__)
+#define KEEP(x) __asm__("" : "+v"(x))
+#else
+#define KEEP(x) (void)0
+#endif
+
 static inline uint32_t half_word(const uint64_t *word, size_t half) {
     uint32_t bits;
     memcpy(&bits, (const char *)word + half * sizeof bits, sizeof bits);

@@ -28,6 +28,13 @@
  * stack first, which costs up to a fifth of a short tile. */
 #define UNROLL BC_UNROLL
 
+/* Ends an expression for the optimiser. */
+#if defined(__GNUC__)
+#define KEEP(x) __asm__("" : "+v"(x))
+#else
+#define KEEP(x)
+#endif
+
 static inline __mmask16 first_lanes(size_t count) { return (__mmask16)((1u << count) - 1); }
 
 /* ---- Vectors of 16 floats ------------------------------------------------------------------------- */
@@ -93,7 +100,11 @@ static inline uint32_t nonnegative_pair(floats x, floats y) {
     return low | high << LANES;
 }
 
-static inline floats in_register(floats x) { return x; }
+/* GCC would load x once for each use. */
+static inline floats in_register(floats x) {
+    KEEP(x);
+    return x;
+}
 
 static inline floats with_terms(floats x, floats bias, floats scale) { return multiply(add(x, bias), scale); }
 static inline floats add_magnitude(floats sum, floats x) { return add(sum, _mm512_abs_ps(x)); }
@@ -126,27 +137,29 @@ static inline void cut_words(const uint64_t *from, size_t count, size_t bits, si
 #include "terms_template.h"
 
 /* A mask goes to memory by itself: that takes a store, while masks are joined, and taken to other registers, one a cycle. GCC
- * would join them. */
-static inline void store_mask(__mmask16 bits, char *to) {
+ * would do so to join or flip them. */
 #if defined(__GNUC__)
-    __asm__("kmovw %1, %0" : "=m"(*(char(*)[2])to) : "k"(bits));
+#define STORE_MASK(KMOV, MASK, TO) __asm__(KMOV " %1, %0" : "=m"(*(char(*)[sizeof(MASK)])(TO)) : "k"(MASK))
 #else
-    memcpy(to, &bits, sizeof bits);
+#define STORE_MASK(KMOV, MASK, TO) memcpy(TO, &(MASK), sizeof(MASK))
 #endif
+
+BC_FORCE_INLINE void pack_bits(const floats *x, const floats *threshold, int parts, uint64_t present,
+                               void *bits) {
+    if (parts < 4) memset(bits, 0, sizeof(uint64_t));
+    UNROLL
+    for (int i = 0; i < parts; i++) {
+        const __mmask16 made =
+            _mm512_cmp_ps_mask(x[i], threshold[i], _CMP_NLT_UQ) & (__mmask16)(present >> 16 * i);
+        STORE_MASK("kmovw", made, (char *)bits + 2 * i);
+    }
 }
 
-BC_FORCE_INLINE void pack_word(const floats *x, const floats *threshold, const uint8_t *flip, int parts,
-                               uint64_t present, uint64_t *word, floats *watched) {
-    if (!flip) {
-        if (parts < 4) *word = 0;
-        UNROLL
-        for (int i = 0; i < parts; i++)
-            store_mask(_mm512_cmp_ps_mask(x[i], threshold[i], _CMP_NLT_UQ) & (__mmask16)(present >> 16 * i),
-                       (char *)word + 2 * i);
-        return;
-    }
-    /* Signs of differences, packed to bytes, of which the flips are 64 too. vpackss leaves their 4-byte pieces in this order. */
+/* By signs of differences, packed to bytes. vpackss leaves their 4-byte pieces in this order. */
+BC_FORCE_INLINE void pack_flipped(const floats *x, const floats *threshold, int parts, uint64_t flip,
+                                  uint64_t present, void *bits) {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const uint64_t all = bc_low_bits(16 * (size_t)parts), others = ~flip & all;
     __m512i sign[4];
     UNROLL
     for (int i = 0; i < 4; i++)
@@ -154,21 +167,18 @@ BC_FORCE_INLINE void pack_word(const floats *x, const floats *threshold, const u
     const __m512i bytes =
         _mm512_permutexvar_epi32(order, _mm512_packs_epi16(_mm512_packs_epi32(sign[0], sign[1]),
                                                            _mm512_packs_epi32(sign[2], sign[3])));
-    const __m512i flips = _mm512_loadu_si512(flip);
-    enum { NOT_A_XOR_B = 0xc3 };
-    const __mmask64 bits = _mm512_movepi8_mask(_mm512_ternarylogic_epi64(bytes, flips, flips, NOT_A_XOR_B));
-    *word = present == ~UINT64_C(0) ? bits : _kand_mask64(bits, present);
-    /* 0 * x is NaN where x is not finite. Multiplications have units of their own; where words take few, their latency would
-     * show. */
-    const floats zero = _mm512_setzero_ps();
-    floats seen = x[0];
-    if (parts > 1) seen = _mm512_fmadd_ps(seen, zero, x[1]);
-    if (parts > 2) seen = _mm512_fmadd_ps(seen, zero, parts > 3 ? _mm512_fmadd_ps(x[2], zero, x[3]) : x[2]);
-    *watched =
-        parts > 3 ? _mm512_fmadd_ps(seen, zero, *watched) : _mm512_or_ps(*watched, multiply(seen, zero));
+    __mmask64 made = _kxor_mask64(_mm512_movepi8_mask(bytes), others);
+    if (present != all) made = _kand_mask64(made, present);
+    STORE_MASK("kmovq", made, bits);
 }
 
+static inline floats multiply_add(floats x, floats y, floats sum) { return _mm512_fmadd_ps(x, y, sum); }
+static inline int all_finite(floats x) { return !_mm512_fpclass_ps_mask(x, 0x99 /* infinities, NaNs */); }
+
 #define PACK_KEPT_PARTS 16
+#define PACK_WATCHED 4
+#define PACK_AT_ONCE 4
+#define PACK_STRIP_BYTES 0
 #include "pack_template.h"
 
 /* ---- Gathering bits: eight words at once, from as many source words as fill a vector --------------- */

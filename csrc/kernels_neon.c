@@ -172,30 +172,44 @@ static inline uint8x16_t below_bytes(const floats *x, const floats *limit) {
     return lane_bytes(below);
 }
 
-/* 0 * x is NaN where x is not finite. */
-static inline void watch(floats *watched, floats x) {
-    FOR_PARTS watched->part[i] = vfmaq_n_f32(watched->part[i], x.part[i], 0.0f);
-}
-
-BC_FORCE_INLINE void pack_word(const floats *x, const floats *threshold, const uint8_t *flip, int parts,
-                               uint64_t present, uint64_t *word, floats *watched) {
+static inline uint64_t not_below(const floats *x, const floats *threshold, int parts) {
     uint8x16_t bits[4];
     UNROLL
-    for (int i = 0; i < 4; i++) {
-        if (i >= parts) {
-            bits[i] = vdupq_n_u8(0);
-            continue;
-        }
-        const uint8x16_t below = below_bytes(x + i, threshold + i);
-        bits[i] = clear_bits(flip ? veorq_u8(below, vld1q_u8(flip + LANES * i)) : below);
-        if (flip) watch(watched, x[i]);
-    }
+    for (int i = 0; i < 4; i++)
+        bits[i] = i < parts ? clear_bits(below_bytes(x + i, threshold + i)) : vdupq_n_u8(0);
     const uint8x16_t low = vpaddq_u8(bits[0], bits[1]), high = vpaddq_u8(bits[2], bits[3]);
     const uint8x16_t quarters = vpaddq_u8(low, high), all = vpaddq_u8(quarters, quarters);
-    *word = vgetq_lane_u64(vreinterpretq_u64_u8(all), 0) & present;
+    return vgetq_lane_u64(vreinterpretq_u64_u8(all), 0);
+}
+
+BC_FORCE_INLINE void pack_bits(const floats *x, const floats *threshold, int parts, uint64_t present,
+                               void *bits) {
+    const uint64_t made = not_below(x, threshold, parts) & present;
+    memcpy(bits, &made, sizeof made);
+}
+
+BC_FORCE_INLINE void pack_flipped(const floats *x, const floats *threshold, int parts, uint64_t flip,
+                                  uint64_t present, void *bits) {
+    const uint64_t made = (not_below(x, threshold, parts) ^ flip) & present;
+    memcpy(bits, &made, sizeof made);
+}
+
+static inline floats multiply_add(floats x, floats y, floats sum) {
+    FOR_PARTS sum.part[i] = vfmaq_f32(sum.part[i], x.part[i], y.part[i]);
+    return sum;
+}
+
+/* 0 times what is not finite is NaN. */
+static inline int all_finite(floats x) {
+    uint32x4_t zero = vdupq_n_u32(~UINT32_C(0));
+    FOR_PARTS zero = vandq_u32(zero, vceqzq_f32(vmulq_n_f32(x.part[i], 0.0f)));
+    return vminvq_u32(zero) != 0;
 }
 
 #define PACK_KEPT_PARTS 4
+#define PACK_WATCHED 2
+#define PACK_AT_ONCE 4
+#define PACK_STRIP_BYTES 0
 #include "pack_template.h"
 
 /* ---- XNOR: the portable blocks of 8 filters in 4 vectors, one word of a pixel broadcast against each ----

@@ -50,7 +50,8 @@ static inline float apply_terms(float value, const float *bias, const float *sca
 static inline int pack_bit(const bc_pack_args *args, float value, size_t channel) {
     if (args->abs_sum) return !(value < 0.0f);
     const int bit = !(value < (args->threshold ? args->threshold[channel] : 0.0f));
-    return args->flip && args->flip[channel] && !isnan(value) ? !bit : bit;
+    const int flips = args->flip && args->flip[channel / 64] >> channel % 64 & 1;
+    return flips && !isnan(value) ? !bit : bit;
 }
 
 static void pack_f32(const bc_pack_args *args) {

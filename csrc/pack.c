@@ -14,7 +14,7 @@ static void pack_floats(const bc_kernels *kernels, const float *source, size_t p
                         .pixels = pixels,
                         .channels = channels,
                         .threshold = thresholds->threshold ? thresholds->threshold + channel : NULL,
-                        .flip = thresholds->flip ? thresholds->flip + channel : NULL,
+                        .flip = thresholds->flip ? thresholds->flip + channel / 64 : NULL,
                         .words = words,
                         .words_stride = (ptrdiff_t)bc_divide_up(channels, 64)});
 }

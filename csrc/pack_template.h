@@ -2,115 +2,203 @@
  * terms_template.h, with what that asks for and
  *
  *   PACK_KEPT_PARTS          how many of the type may stay in registers as thresholds, from pixel to pixel
- *   void pack_word(const floats *x, const floats *threshold, const uint8_t *flip, int parts, uint64_t present,
- *                  uint64_t *word, floats *watched);
- *                                    a bit for each lane of `parts` vectors: not below its threshold; of these the `present`.
- *                                    Where `flip` is not NULL, the other bit where its byte, of 64, is set; where x is NaN this
- *                                    comes out wrong, and may where it is infinite: then some lane of *watched is NaN from there on
+ *   PACK_WATCHED             how many more as sums in which what is not finite shows: 2 take turns, or 4
+ *   PACK_STRIP_BYTES         of wider pixels so many bytes are taken a word of each at a time, whose thresholds stay in
+ *                            registers meanwhile; 0: they are not
+ *   PACK_AT_ONCE             parts of a word whose bits are made together
+ *   void pack_bits(const floats *x, const floats *threshold, int parts, uint64_t present, void *bits);
+ *                                    to PACK_AT_ONCE * LANES bits: one for each lane of `parts` vectors, not below its
+ *                                    threshold; of these the `present`
+ *   void pack_flipped(const floats *x, const floats *threshold, int parts, uint64_t flip, uint64_t present, void *bits);
+ *                                    the same, and the other bit where that of `flip` is set; may be wrong where x is not finite
+ *   floats multiply_add(floats x, floats y, floats sum);      x * y + sum, rounded once or twice
+ *   int all_finite(floats);
  *   void cut_words(const uint64_t *from, size_t count, size_t bits, size_t pieces, uint64_t *words);
  *                                    to words[0], words[1] ... the lowest `bits` bits of from[0], the next ..., `pieces`
  *                                    of them, 2, 4 or 8; then those of from[1] ...
  *
- * Memory is read in order, pixel by pixel, and thresholds that do not stay are read again for each. Walking blocks of channels
- * whose thresholds would stay takes the source out of order, for which processors do not look ahead.
+ * Memory is read in order, pixel by pixel, and thresholds that do not stay are read again for each; or else it is asked for
+ * in order beforehand. Processors do not look ahead of what is read out of order.
  */
 enum {
     PACK_PARTS = 64 / LANES,   /* of a word */
     PACK_ASKING_PARTS = 8,     /* pixels of more are slower for being asked for, from L2 */
-    PACK_TILE_CHANNELS = 16384 /* after which what was watched is looked at, and repaired */
+    PACK_TILE_CHANNELS = 65536 /* after which what was watched is looked at, and repaired */
 };
 
-/* What is asked for, as a constant where it is inlined. */
+/* What is wanted, as a constant where it is inlined. */
 typedef enum pack_mode { PACK_SIGNS, PACK_ABOVE, PACK_EITHER /* flipped or not */ } pack_mode;
 
-/* What the channels of a word, or all of them, are compared with. */
+/* `parts` of a word, and what they are compared with. Of the last part there are only `last` channels where that is not 0. */
+typedef struct pack_piece {
+    int parts;
+    size_t last;
+    floats threshold[PACK_PARTS];
+    uint64_t flip;
+} pack_piece;
+
+/* A copy: for all that a compiler knows, words may be written to where the job is. */
 typedef struct pack_limits {
     const float *threshold;
-    const uint8_t *flip;
+    const uint64_t *flip;
 } pack_limits;
 
 /* Thresholds are padded. */
-BC_FORCE_INLINE void load_limits(pack_mode mode, pack_limits limits, int parts, floats *threshold) {
+BC_FORCE_INLINE pack_piece load_piece(pack_mode mode, pack_limits limits, size_t word, int parts,
+                                      size_t last) {
+    pack_piece piece = {.parts = parts, .last = last};
     BC_UNROLL
     for (int i = 0; i < parts; i++)
-        threshold[i] = mode == PACK_SIGNS ? spread(0.0f) : load_floats(limits.threshold + i * LANES);
+        piece.threshold[i] =
+            mode == PACK_SIGNS ? spread(0.0f) : load_floats(limits.threshold + 64 * word + (size_t)i * LANES);
+    if (mode == PACK_EITHER) piece.flip = limits.flip[word];
+    return piece;
 }
 
-/* `parts` of a word, of the last only `last` channels where that is not 0. */
-BC_FORCE_INLINE void take_word(pack_mode mode, const float *source, const floats *threshold,
-                               const uint8_t *flip, int parts, size_t last, uint64_t *word, floats *watched) {
-    floats x[PACK_PARTS];
-    BC_UNROLL
-    for (int i = 0; i < parts; i++)
-        x[i] =
-            last && i + 1 == parts ? load_first(source + i * LANES, last) : load_floats(source + i * LANES);
+/* Sums of products are not finite from where a factor is not; also from where they overflow, which is looked at in vain. */
+BC_FORCE_INLINE void take_word(pack_mode mode, const float *source, const pack_piece *piece, uint64_t *word,
+                               floats *watched) {
+    const int parts = piece->parts;
+    const size_t last = piece->last;
     const uint64_t present = bc_low_bits((size_t)parts * LANES - (last ? LANES - last : 0));
-    pack_word(x, threshold, mode == PACK_EITHER ? flip : NULL, parts, present, word, watched);
+    BC_UNROLL
+    for (int first = 0; first < PACK_PARTS; first += PACK_AT_ONCE) {
+        const int left = parts - first, count = left < 0 ? 0 : left < PACK_AT_ONCE ? left : PACK_AT_ONCE;
+        const int bit = first * LANES;
+        char *bits = (char *)word + bit / 8; /* words are little-endian on every target */
+        floats x[PACK_AT_ONCE];
+        BC_UNROLL
+        for (int i = 0; i < count; i++) {
+            const float *from = source + bit + i * LANES;
+            x[i] = last && first + i + 1 == parts ? load_first(from, last) : load_floats(from);
+        }
+        if (mode != PACK_EITHER) {
+            pack_bits(x, piece->threshold + first, count, present >> bit, bits);
+            continue;
+        }
+        BC_UNROLL
+        for (int i = 0; i < count; i++) x[i] = in_register(x[i]);
+        BC_UNROLL
+        for (int i = 0; i < count; i += 2) {
+            floats *sum = &watched[(first + i) / 2];
+            *sum = multiply_add(x[i], x[i + 1 < count ? i + 1 : i], *sum);
+        }
+        pack_flipped(x, piece->threshold + first, count, piece->flip >> bit, present >> bit, bits);
+    }
+}
+
+/* One pixel. */
+BC_FORCE_INLINE void take_pixel(pack_mode mode, const float *source, const pack_piece *piece, int pieces,
+                                uint64_t *words, floats *watched) {
+    const int parts = (pieces - 1) * PACK_PARTS + piece[pieces - 1].parts;
+    const int asks = PACK_AHEAD > 0 && parts <= PACK_ASKING_PARTS;
+    BC_UNROLL
+    for (int part = 0; asks && part < parts; part++) ask_for(source + part * LANES, PACK_AHEAD);
+    BC_UNROLL
+    for (int i = 0; i < pieces; i++)
+        take_word(mode, source + 64 * i, &piece[i], words + i,
+                  mode == PACK_EITHER ? watched + 2 * i % PACK_WATCHED : NULL);
 }
 
 /* Pixels of `parts`, whose thresholds stay in registers. */
-BC_FORCE_INLINE void take_kept(pack_mode mode, const bc_pack_args *args, int parts, floats *watched) {
+BC_FORCE_INLINE void take_kept(pack_mode mode, const bc_pack_args *args, int parts, size_t last,
+                               floats *watched) {
+    enum { WORDS = (PACK_KEPT_PARTS + PACK_PARTS - 1) / PACK_PARTS };
     const float *source = args->source;
     uint64_t *words = args->words;
-    const uint8_t *flip = args->flip;
     const ptrdiff_t source_stride = args->source_stride, words_stride = args->words_stride;
-    const size_t last = args->channels % LANES;
-    floats threshold[PACK_KEPT_PARTS];
-    load_limits(mode, (pack_limits){args->threshold, NULL}, parts, threshold);
-    const int whole = parts / PACK_PARTS, rest = parts % PACK_PARTS;
-    const int asks = PACK_AHEAD > 0 && parts <= PACK_ASKING_PARTS;
-    for (size_t left = args->pixels; left; left--, source += source_stride, words += words_stride) {
-        BC_UNROLL
-        for (int part = 0; asks && part < parts; part++) ask_for(source + part * LANES, PACK_AHEAD);
-        BC_UNROLL
-        for (int i = 0; i < whole; i++)
-            take_word(mode, source + 64 * i, threshold + PACK_PARTS * i,
-                      mode == PACK_EITHER ? flip + 64 * i : NULL, PACK_PARTS,
-                      rest == 0 && i + 1 == whole ? last : 0, words + i, watched);
-        if (rest)
-            take_word(mode, source + 64 * whole, threshold + PACK_PARTS * whole,
-                      mode == PACK_EITHER ? flip + 64 * whole : NULL, rest, last, words + whole, watched);
+    const int pieces = (parts + PACK_PARTS - 1) / PACK_PARTS, rest = parts - (pieces - 1) * PACK_PARTS;
+    const pack_limits limits = {args->threshold, args->flip};
+    pack_piece piece[WORDS];
+    BC_UNROLL
+    for (int i = 0; i < pieces; i++)
+        piece[i] = i + 1 < pieces ? load_piece(mode, limits, (size_t)i, PACK_PARTS, 0)
+                                  : load_piece(mode, limits, (size_t)i, rest, last);
+    size_t left = args->pixels;
+    /* Two by two, so that sums of a pixel need not wait for those of the one before. */
+    for (; mode == PACK_EITHER && pieces == 1 && PACK_WATCHED > 2 && left >= 2; left -= 2) {
+        take_pixel(mode, source, piece, pieces, words, watched);
+        take_pixel(mode, source + source_stride, piece, pieces, words + words_stride,
+                   watched + 2 % PACK_WATCHED);
+        source += 2 * source_stride;
+        words += 2 * words_stride;
     }
+    for (; left; left--, source += source_stride, words += words_stride)
+        take_pixel(mode, source, piece, pieces, words, watched);
 }
 
 /* Pixels of some whole words, at least one, and then `parts`. */
 BC_FORCE_INLINE void take_wide(pack_mode mode, const bc_pack_args *args, int parts, floats *watched) {
     const float *source = args->source;
     uint64_t *words = args->words;
-    const pack_limits first = {args->threshold, args->flip};
     const ptrdiff_t source_stride = args->source_stride, words_stride = args->words_stride;
     const size_t whole = args->channels / 64, last = args->channels % LANES;
+    const pack_limits limits = {args->threshold, args->flip};
     for (size_t left = args->pixels; left; left--, source += source_stride, words += words_stride) {
-        const float *from = source;
-        pack_limits limits = first;
-        uint64_t *to = words, *const end = words + whole;
-        floats threshold[PACK_PARTS];
-        for (; to < end; to++, from += 64) {
-            load_limits(mode, limits, PACK_PARTS, threshold);
-            take_word(mode, from, threshold, limits.flip, PACK_PARTS, 0, to, watched);
-            if (mode != PACK_SIGNS) limits.threshold += 64;
-            if (mode == PACK_EITHER) limits.flip += 64;
+        for (size_t i = 0; i < whole; i++) {
+            const pack_piece piece = load_piece(mode, limits, i, PACK_PARTS, 0);
+            take_word(mode, source + 64 * i, &piece, words + i, watched);
         }
         if (parts == 0) continue;
-        load_limits(mode, limits, parts, threshold);
-        take_word(mode, from, threshold, limits.flip, parts, last, to, watched);
+        const pack_piece piece = load_piece(mode, limits, whole, parts, last);
+        take_word(mode, source + 64 * whole, &piece, words + whole, watched);
     }
 }
 
-#define KEPT(PARTS)                                                      \
-    case PARTS:                                                          \
-        if (PARTS > PACK_KEPT_PARTS) break;                              \
-        take_kept(mode, args, (PARTS) % (PACK_KEPT_PARTS + 1), watched); \
+/* From word `word` on, `parts` of pixels that lie side by side, as many bytes being asked for, from `ahead` bytes after the tile
+ * on. Returns where these end. */
+BC_FORCE_INLINE size_t take_strip(pack_mode mode, const bc_pack_args *tile, size_t word, int parts,
+                                  size_t last, size_t ahead, floats *watched) {
+    const pack_piece piece = load_piece(mode, (pack_limits){tile->threshold, tile->flip}, word, parts, last);
+    const float *source = tile->source + 64 * word;
+    const float *const end = tile->source + (ptrdiff_t)tile->pixels * tile->source_stride;
+    uint64_t *words = tile->words + word;
+    const ptrdiff_t source_stride = tile->source_stride, words_stride = tile->words_stride;
+    for (size_t left = tile->pixels; left; left--, source += source_stride, words += words_stride) {
+        BC_UNROLL
+        for (int i = 0; i < parts; i++, ahead += LANES * sizeof *source) ask_for(end, ahead);
+        take_word(mode, source, &piece, words, watched);
+    }
+    return ahead;
+}
+
+/* What take_wide does, a word of up to `most` pixels at a time, which lie side by side. */
+BC_FORCE_INLINE void take_strips(pack_mode mode, const bc_pack_args *args, int parts, size_t most,
+                                 floats *watched) {
+    bc_pack_args tile = *args;
+    const size_t whole = args->channels / 64, last = args->channels % LANES;
+    for (size_t left = args->pixels; left; left -= tile.pixels) {
+        tile.pixels = left < most ? left : most;
+        size_t ahead = 0;
+        for (size_t word = 0; word < whole; word++)
+            ahead = take_strip(mode, &tile, word, PACK_PARTS, 0, ahead, watched);
+        if (parts) take_strip(mode, &tile, whole, parts, last, ahead, watched);
+        tile.source += (ptrdiff_t)tile.pixels * tile.source_stride;
+        tile.words += (ptrdiff_t)tile.pixels * tile.words_stride;
+    }
+}
+
+/* Whole parts are a loop of their own, in which nothing is masked. */
+#define KEPT(PARTS)                                                                \
+    case PARTS:                                                                    \
+        if (PARTS > PACK_KEPT_PARTS) break;                                        \
+        if (last)                                                                  \
+            take_kept(mode, args, (PARTS) % (PACK_KEPT_PARTS + 1), last, watched); \
+        else                                                                       \
+            take_kept(mode, args, (PARTS) % (PACK_KEPT_PARTS + 1), 0, watched);    \
         return
 
-#define WIDE(PARTS)                            \
-    case PARTS:                                \
-        take_wide(mode, args, PARTS, watched); \
+#define WIDE(PARTS)                                                \
+    case PARTS:                                                    \
+        if (strip_pixels > 1)                                      \
+            take_strips(mode, args, PARTS, strip_pixels, watched); \
+        else                                                       \
+            take_wide(mode, args, PARTS, watched);                 \
         return
 
 /* The number of parts is a constant in each call, to be unrolled. */
 BC_FORCE_INLINE void take_pixels(pack_mode mode, const bc_pack_args *args, floats *watched) {
-    const size_t channels = args->channels;
+    const size_t channels = args->channels, last = channels % LANES;
     switch ((channels + LANES - 1) / LANES) {
         case 0:
             return;
@@ -125,6 +213,10 @@ BC_FORCE_INLINE void take_pixels(pack_mode mode, const bc_pack_args *args, float
             KEPT(12);
             KEPT(16);
     }
+    /* The fewest that take so many bytes. */
+    const size_t pixel_bytes = channels * sizeof *args->source;
+    const int strips = PACK_STRIP_BYTES && args->source_stride == (ptrdiff_t)channels && args->pixels > 1;
+    const size_t strip_pixels = strips ? (PACK_STRIP_BYTES + pixel_bytes - 1) / pixel_bytes : 1;
     switch ((channels % 64 + LANES - 1) / LANES) {
         WIDE(0);
         WIDE(1);
@@ -148,8 +240,9 @@ static void repair(const bc_pack_args *args) {
         for (size_t c = 0; c < args->channels; c++) {
             const float x = source[c];
             if (isfinite(x)) continue;
-            const int bit = isnan(x) || !(x < args->threshold[c]) != (args->flip[c] != 0);
-            words[c / 64] = (words[c / 64] & ~(UINT64_C(1) << c % 64)) | (uint64_t)bit << c % 64;
+            const uint64_t place = UINT64_C(1) << c % 64;
+            const int bit = isnan(x) || !(x < args->threshold[c]) != ((args->flip[c / 64] & place) != 0);
+            words[c / 64] = (words[c / 64] & ~place) | (bit ? place : 0);
         }
     }
 }
@@ -159,11 +252,14 @@ static void take_either(const bc_pack_args *args) {
     size_t most = PACK_TILE_CHANNELS / (args->channels ? args->channels : 1);
     if (most == 0) most = 1;
     for (size_t left = args->pixels; left; left -= tile.pixels) {
-        floats watched = spread(0.0f);
+        floats watched[PACK_WATCHED];
+        BC_UNROLL
+        for (int i = 0; i < PACK_WATCHED; i++) watched[i] = spread(0.0f);
         tile.pixels = left < most ? left : most;
-        take_pixels(PACK_EITHER, &tile, &watched);
-        /* |0| - 1 is below 0, and NaN is not. */
-        if (nonnegative(add_magnitude(spread(-1.0f), watched))) repair(&tile);
+        take_pixels(PACK_EITHER, &tile, watched);
+        BC_UNROLL
+        for (int i = 1; i < PACK_WATCHED; i++) watched[0] = add_magnitude(watched[0], watched[i]);
+        if (!all_finite(watched[0])) repair(&tile);
         tile.source += (ptrdiff_t)tile.pixels * tile.source_stride;
         tile.words += (ptrdiff_t)tile.pixels * tile.words_stride;
     }
@@ -182,7 +278,7 @@ static void take_thresholds(const bc_pack_args *args) {
 
 typedef struct wide_thresholds {
     float threshold[64];
-    _Alignas(64) uint8_t flip[64];
+    uint64_t flip;
 } wide_thresholds;
 
 /* As many pixels as make whole wide ones, joined. */
@@ -196,10 +292,10 @@ static bc_pack_args joined_pack(const bc_pack_args *args, size_t joined, wide_th
         const size_t at = i * args->channels;
         if (args->threshold)
             memcpy(wide->threshold + at, args->threshold, args->channels * sizeof *wide->threshold);
-        if (args->flip) memcpy(wide->flip + at, args->flip, args->channels);
+        if (args->flip) wide->flip |= (args->flip[0] & bc_low_bits(args->channels)) << at;
     }
     if (args->threshold) made.threshold = wide->threshold;
-    if (args->flip) made.flip = wide->flip;
+    if (args->flip) made.flip = &wide->flip;
     return made;
 }
 

@@ -131,7 +131,7 @@ static void expect_abs_sum(const source_case *source) {
 /* What pack_f32 compares with, where there are no sums, and sources that are often just that or next to it. */
 typedef struct limits {
     float *threshold;
-    uint8_t *flip;
+    uint64_t *flip;
 } limits;
 
 static limits make_limits(const source_case *source, size_t variant, size_t kind) {
@@ -139,11 +139,14 @@ static limits make_limits(const source_case *source, size_t variant, size_t kind
     if (variant % 2 == 0 || source->abs_sum) return made;
     made.threshold = memory_padded_input(source->channels, sizeof *made.threshold);
     fill_floats(made.threshold, source->channels, (float_pattern)(variant / 4 % FLOAT_PATTERNS));
-    if (kind % 3) made.flip = memory_padded_input(source->channels, sizeof *made.flip);
+    const size_t words = divide_up(source->channels, 64);
+    if (kind % 3) {
+        made.flip = memory_input(words * sizeof *made.flip);
+        fill_words(made.flip, words, kind % 3 == 1 ? BITS_ONE : BITS_RANDOM);
+    }
     for (size_t c = 0; c < source->channels; c++) {
         float *threshold = &made.threshold[c];
         if (isnan(*threshold) || *threshold == 0.0f) *threshold = -0.0f;
-        if (made.flip) made.flip[c] = kind % 3 == 1 || random_below(2) ? 255 : 0;
         float *first = (float *)(uintptr_t)source->source + c; /* it was made a moment ago */
         for (size_t pixel = 0; pixel < source->pixels; pixel++) {
             const float beside[] = {*threshold, nextafterf(*threshold, INFINITY),
@@ -157,7 +160,7 @@ static limits make_limits(const source_case *source, size_t variant, size_t kind
 static int packed_bit(const source_case *source, const limits *against, size_t pixel, size_t channel) {
     if (source->abs_sum) return !(value_of(source, pixel, channel) < 0.0f);
     const float x = source->source[(ptrdiff_t)pixel * source->stride + (ptrdiff_t)channel];
-    const int flips = against->flip && against->flip[channel];
+    const int flips = against->flip && bit_of(against->flip, channel);
     if (isnan(x)) return 1;
     return flips ^ (x >= (against->threshold ? against->threshold[channel] : 0.0f));
 }
@@ -323,7 +326,7 @@ static float bench_floats[BENCH_PIXELS * BENCH_CHANNELS], bench_sums[BENCH_PIXEL
 static uint64_t bench_words[BENCH_PIXELS * BENCH_CHANNELS / 64];
 
 void bench_pack_f32(bench *timer, const bc_kernels *kernels) {
-    static uint8_t flips[BENCH_CHANNELS + BC_SLACK];
+    static uint64_t flips[BENCH_CHANNELS / 64];
     bc_pack_args args = {.source = bench_source,
                          .source_stride = BENCH_CHANNELS,
                          .pixels = BENCH_PIXELS,
