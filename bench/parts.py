@@ -122,8 +122,12 @@ def threads(rounds: int) -> dict[str, float]:
     """How many times faster 2 threads are than 1, by layer, at their fastest; leaves 1 set."""
     found = {}
     for case in (*LAYERS, TINY):
-        one, two = (fastest_call(on_threads(case, count), 20 * rounds) for count in (1, 2))
-        found[case.name] = one / two
+        run = prepare(case, XNOR)
+        fastest = {}
+        for count in (1, 2):
+            bc.set_num_threads(count)
+            fastest[count] = fastest_call(run, 20 * rounds)
+        found[case.name] = fastest[1] / fastest[2]
     bc.set_num_threads(1)
     return found
 
