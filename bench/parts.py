@@ -96,16 +96,6 @@ def dense_bandwidth(rounds: int) -> dict[str, float]:
     }
 
 
-def on_threads(case: LayerCase, count: int) -> Run:
-    run = prepare(case, XNOR)
-
-    def counted() -> object:
-        bc.set_num_threads(count)
-        return run()
-
-    return counted
-
-
 def fastest_call(run: Run, calls: int) -> float:
     """Seconds. Where other processes take a CPU, threads are now and then moved by a pause."""
     fastest = float("inf")
