@@ -101,7 +101,8 @@ static size_t expected_isas(void) {
     const uint32_t features = bc_cpu_features();
     const uint32_t avx512 = BC_CPU_avx512f | BC_CPU_avx512bw | BC_CPU_avx512dq | BC_CPU_avx512vl |
                             BC_CPU_avx512vpopcntdq | BC_CPU_avx512bitalg;
-    const uint32_t needed[] = {BC_CPU_avx2, avx512, BC_CPU_neon};
+    const uint32_t vnni = avx512 | BC_CPU_avx512vnni; /* two: carrysave and chain */
+    const uint32_t needed[] = {BC_CPU_avx2, avx512, vnni, vnni, BC_CPU_neon, BC_CPU_neon | BC_CPU_asimddp};
     size_t count = 1;
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
         count += (features & needed[i]) == needed[i];
