@@ -25,9 +25,8 @@ static inline __m512i spread(const void *word) {
 #endif
 }
 
-/* Both without a change of the vector's type, which those of the intrinsics' names imply: GCC would keep the one type's result
- * for what follows a loop, the other's for the next turn, and move all registers of a tile every time. Counts do not carry
- * from one half of 64 bits to the other. */
+/* Without a change of the vector's type, which those of the intrinsics' names imply: GCC would keep the one type's result for what
+ * follows a loop, the other's for the next turn, and move all registers of a tile every time. */
 static inline __m512i differences(const uint32_t *filters, __m512i word) {
 #if defined(__GNUC__)
     return _mm512_loadu_si512(filters) ^ word;
@@ -36,12 +35,13 @@ static inline __m512i differences(const uint32_t *filters, __m512i word) {
 #endif
 }
 
+/* In place, in the order in which it stands: what GCC makes of an addition takes 3 to 7% longer. */
 static inline __m512i plus(__m512i x, __m512i y) {
 #if defined(__GNUC__)
     __asm__("vpaddd %1, %0, %0" : "+v"(x) : "v"(y));
     return x;
 #else
-    return _mm512_add_epi64(x, y);
+    return _mm512_add_epi32(x, y);
 #endif
 }
 
