@@ -417,7 +417,10 @@ def test_fork_while_another_thread_finds_the_terms_to_pack_with():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc")
+@pytest.mark.skipif(
+    not os.path.isdir("/proc/self/task") or bc.show_config("dicts")["Build"]["threading"] == "none",
+    reason="needs /proc, and a build with threads",
+)
 def test_the_child_of_a_fork_has_threads_of_its_own():
     program = PREPARE + textwrap.dedent(
         """
