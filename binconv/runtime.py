@@ -48,8 +48,8 @@ def set_num_threads(n: int) -> None:
     its work does not pay for them.  Results are the same bits for every number of threads.  Raises
     TypeError or ValueError for what is no such integer.  Not in MPS.
 
-    Calls do without threads that the system refuses, and do not wait for any whose processor is
-    busy with something else.
+    Calls do without threads that the system refuses, and do not wait for any to begin, whose
+    processor may be busy with something else.
     """
     count = _checks.integer(n, "n", 1, _MAX_THREADS)
     _core.set_num_threads(min(count, _MAX_THREADS_PER_CPU * _cpus()))

@@ -225,7 +225,7 @@ BC_FORCE_INLINE void sum_windows(const bc_chain_sums_args *args, const uint64_t 
         ADD_ENTRY(2, odd, even, 0)
     }
     for (size_t k = 3 - words % 2; k < words; k += 2) {
-        if (next) _mm_prefetch(after(next, k / 2 * LINE_BYTES), _MM_HINT_T1);
+        if (next) _mm_prefetch(after(next, (k / 2 - 1) * LINE_BYTES), _MM_HINT_T1);
         ADD_ENTRY(k, even, odd, 0)
         ADD_ENTRY(k + 1, odd, even, 0)
     }
@@ -270,7 +270,7 @@ static inline const uint64_t *next_window(cursor *at, const bc_chain_sums_args *
             UNROLL                                                                                       \
             for (int p = 0; p < PIXELS; p++) before[p] = next_window(at, args);                          \
             sum_windows(args, before, weights, ASKS ? at->next_weights : NULL, counts, PIXELS, VECTORS); \
-            if (ASKS) at->next_weights = after(at->next_weights, args->words / 2 * LINE_BYTES);          \
+            if (ASKS) at->next_weights = after(at->next_weights, (args->words - 1) / 2 * LINE_BYTES);    \
         }                                                                                                \
     }
 SUM_TILES(sum_tiles_2x4, 2, 4, 0)

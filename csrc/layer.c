@@ -191,6 +191,22 @@ static bc_status copy_terms(bc_layer *layer, const bc_layer_config *config) {
 
 /* ---- The interface -------------------------------------------------------------------------------- */
 
+/* Whether sums of windows of `words` words go by chains if taps are not joined: where that pays, the taps of a row lie side by
+ * side, and few filters must be made up to fill blocks. */
+static int suits_chains(const bc_layer *layer, size_t words) {
+    const bc_kernels *kernels = layer->kernels;
+    const size_t outputs = layer->group_outputs;
+    const size_t filters = bc_round_up(outputs, kernels->chain_block_filters);
+    const size_t plain_filters = bc_round_up(outputs, kernels->xorpop_block_filters);
+    const size_t step =
+        bc_min(layer->stride_x, layer->kernel_width); /* slots of a row that each window adds */
+    return bc_layer_is_binary(layer) && layer->groups == 1 &&
+           (layer->kernel_width == 1 || layer->dilation_x == 1) && words >= kernels->chain_words_least &&
+           words <= BC_CHAIN_WORDS &&
+           outputs >= bc_divide_up(kernels->chain_filters_least, layer->kernel_width) * step &&
+           8 * filters <= 9 * plain_filters;
+}
+
 /* How many taps to join. That has its price for each pixel: rows are joined to save an eighth of the words, or a quarter where
  * sums by chains gain without it, kernels to save a quarter more, and not with beta, for which each row of |v| is to be summed
  * once. */
@@ -201,8 +217,7 @@ static size_t choose_joined_taps(const bc_layer *layer) {
     const size_t kernel_words = bc_divide_up(height * width * inputs, 64);
     if (!bc_layer_is_binary(layer)) return width;
     if (!layer->beta_scaling && 4 * kernel_words <= 3 * bc_min(words, row_words)) return height * width;
-    const int chains = words >= layer->kernels->chain_words_least;
-    return (chains ? 4 * row_words <= 3 * words : 8 * row_words <= 7 * words) ? width : 1;
+    return (suits_chains(layer, words) ? 4 * row_words <= 3 * words : 8 * row_words <= 7 * words) ? width : 1;
 }
 
 static void choose_taps(bc_layer *layer) {
@@ -217,26 +232,11 @@ static void choose_taps(bc_layer *layer) {
     }
 }
 
-/* By chains where that pays, the taps of a row lie side by side, and few filters must be made up to fill blocks. */
-static void choose_chains(bc_layer *layer) {
-    const bc_kernels *kernels = layer->kernels;
-    const size_t words = layer->sum_taps * layer->tap_words, outputs = layer->group_outputs;
-    const size_t filters = bc_round_up(outputs, kernels->chain_block_filters);
-    const size_t plain_filters = bc_round_up(outputs, kernels->xorpop_block_filters);
-    const size_t step =
-        bc_min(layer->stride_x, layer->kernel_width); /* slots of a row that each window adds */
-    layer->chains = bc_layer_is_binary(layer) && layer->groups == 1 && !layer->gathers &&
-                    (layer->kernel_width == 1 || layer->dilation_x == 1) &&
-                    words >= kernels->chain_words_least && words <= BC_CHAIN_WORDS &&
-                    outputs >= bc_divide_up(kernels->chain_filters_least, layer->kernel_width) * step &&
-                    8 * filters <= 9 * plain_filters;
-}
-
 static bc_status lay_out_blocks(bc_layer *layer) {
     const bc_kernels *kernels = layer->kernels;
     const int binary = bc_layer_is_binary(layer);
     layer->tap_words = bc_divide_up(layer->tap_inputs, binary ? 64 : 32);
-    choose_chains(layer);
+    layer->chains = !layer->gathers && suits_chains(layer, layer->sum_taps * layer->tap_words);
     layer->block_filters = layer->chains ? kernels->chain_block_filters
                            : binary      ? kernels->xorpop_block_filters
                                          : kernels->signsum_block_filters;

@@ -27,7 +27,7 @@ struct bc_layer {
     int gathers;
     size_t sum_taps, tap_inputs; /* of one group */
     size_t tap_words;            /* XNOR and AND: 64-bit words of tap_inputs; BINARY_WEIGHTS: 32-bit ones */
-    int chains; /* XNOR and AND: sums go by chains, of which the rows of the kernel are rows */
+    int chains;                  /* XNOR and AND: sums go by chains, with a row for every row of the kernel */
     void *blocks, *blocks_memory; /* the first aligned to a cache line inside the second */
     float *scale, *bias, *a_terms /* PRELU only */;
     float *input_bias, *input_scale;      /* [input_channels], or both NULL */

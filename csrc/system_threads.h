@@ -4,16 +4,12 @@
 
 #include <stddef.h>
 
-/* bc_thread_start(thread, work, number) runs work(number) on a new thread; 0 where the system refuses one. bc_watch_process
- * has `in_child` called in the child of a fork, and `at_end` when the process ends. */
-typedef struct bc_thread_start_args {
-    void (*work)(size_t number);
-    size_t number;
-} bc_thread_start_args;
+/* BC_THREAD_MAIN(name, argument) { ... return 0; } is what a thread runs; bc_thread_start(thread, name, argument) has one run it,
+ * or returns 0 where the system refuses. bc_watch_process has `in_child` called in the child of a fork, and `at_end` when the
+ * process ends. */
 
 #if defined(_WIN32)
 
-#include <stdlib.h>
 #include <windows.h>
 
 typedef HANDLE bc_thread;
@@ -25,23 +21,15 @@ typedef CONDITION_VARIABLE bc_signal;
 static inline void bc_lock_take(bc_lock *lock) { AcquireSRWLockExclusive(lock); }
 static inline void bc_lock_leave(bc_lock *lock) { ReleaseSRWLockExclusive(lock); }
 static inline void bc_signal_one(bc_signal *signal) { WakeConditionVariable(signal); }
+static inline void bc_signal_all(bc_signal *signal) { WakeAllConditionVariable(signal); }
 static inline void bc_signal_wait(bc_signal *signal, bc_lock *lock) {
     SleepConditionVariableSRW(signal, lock, INFINITE, 0);
 }
 
-static DWORD WINAPI bc_thread_main(LPVOID started) {
-    const bc_thread_start_args args = *(bc_thread_start_args *)started;
-    free(started);
-    args.work(args.number);
-    return 0;
-}
+#define BC_THREAD_MAIN(name, argument) static DWORD WINAPI name(LPVOID argument)
 
-static inline int bc_thread_start(bc_thread *thread, void (*work)(size_t number), size_t number) {
-    bc_thread_start_args *args = malloc(sizeof *args);
-    if (!args) return 0;
-    *args = (bc_thread_start_args){work, number};
-    *thread = CreateThread(NULL, 0, bc_thread_main, args, 0, NULL);
-    if (!*thread) free(args);
+static inline int bc_thread_start(bc_thread *thread, LPTHREAD_START_ROUTINE run, void *argument) {
+    *thread = CreateThread(NULL, 0, run, argument, 0, NULL);
     return *thread != NULL;
 }
 
@@ -52,11 +40,10 @@ static inline void bc_thread_join(bc_thread thread) {
 
 /* There is no fork, and a library that ends may not wait for threads: it is kept instead. */
 static inline void bc_watch_process(void (*in_child)(void), void (*at_end)(void)) {
-    (void)in_child;
     (void)at_end;
     HMODULE self;
     GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_PIN | GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS,
-                       (LPCWSTR)(void *)bc_thread_main, &self);
+                       (LPCWSTR)(void *)in_child, &self);
 }
 
 #else
@@ -74,26 +61,20 @@ typedef pthread_cond_t bc_signal;
 static inline void bc_lock_take(bc_lock *lock) { pthread_mutex_lock(lock); }
 static inline void bc_lock_leave(bc_lock *lock) { pthread_mutex_unlock(lock); }
 static inline void bc_signal_one(bc_signal *signal) { pthread_cond_signal(signal); }
+static inline void bc_signal_all(bc_signal *signal) { pthread_cond_broadcast(signal); }
 static inline void bc_signal_wait(bc_signal *signal, bc_lock *lock) { pthread_cond_wait(signal, lock); }
 
-static void *bc_thread_main(void *started) {
-    const bc_thread_start_args args = *(bc_thread_start_args *)started;
-    free(started);
-    args.work(args.number);
-    return NULL;
-}
+#define BC_THREAD_MAIN(name, argument) static void *name(void *argument)
 
-/* Signals are left to the threads of the program. */
-static inline int bc_thread_start(bc_thread *thread, void (*work)(size_t number), size_t number) {
-    bc_thread_start_args *args = malloc(sizeof *args);
-    if (!args) return 0;
-    *args = (bc_thread_start_args){work, number};
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int refused = pthread_create(thread, NULL, bc_thread_main, args);
+/* Signals are left to the threads of the program, but for those that are about what a thread itself does. */
+static inline int bc_thread_start(bc_thread *thread, void *(*run)(void *argument), void *argument) {
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT, SIGPROF};
+    sigset_t others, before;
+    sigfillset(&others);
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) sigdelset(&others, own[i]);
+    pthread_sigmask(SIG_SETMASK, &others, &before);
+    const int refused = pthread_create(thread, NULL, run, argument);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (refused) free(args);
     return !refused;
 }
 

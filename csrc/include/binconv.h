@@ -1,8 +1,8 @@
 /* binconv: convolution with 1-bit weights on the CPU. The whole C interface.
  *
  * A bc_layer holds packed weights and folded terms. A bc_plan fixes the source and destination sizes
- * of one call. bc_plan_run computes; it allocates nothing, and any number of threads may run one plan at
- * once, each with a workspace of its own. Layers and plans never change after they are made.
+ * of one call. bc_plan_run computes; it allocates nothing, but may start threads of the library's own where
+ * it is asked to, and any number of threads may run one plan at once, each with a workspace of its own. Layers and plans never change after they are made.
  *
  * Images are C-contiguous: images, height, width, channels. Sizes are in elements unless a name says
  * otherwise. All functions are safe to call from any thread.
@@ -58,7 +58,7 @@ BC_API const char *bc_isa_name(size_t index);
 /* Names of CPU features that kernels look at, NULL past the last; *present is set to 0 or 1. */
 BC_API const char *bc_cpu_feature(size_t index, int *present);
 
-/* "pool" or "none": what runs slices when the caller brings no parallel_for, the library's own threads or the caller's. */
+/* What runs slices when the caller brings no parallel_for: "pool", the library's own threads, or "none", the calling thread. */
 BC_API const char *bc_threading(void);
 
 /* ---- Layers --------------------------------------------------------------------------------------- */

@@ -1,13 +1,28 @@
-/* Many callers at once, each with threads of the pool, for ThreadSanitizer to watch; results must be those of one thread. */
+/* Many callers at once, each with threads of the pool, for ThreadSanitizer to watch; results must be those of one thread. And
+ * processes that end while threads of the pool begin, look for jobs, or go to sleep. */
+#define _DEFAULT_SOURCE
+#define _DARWIN_C_SOURCE
+
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "binconv.h"
 
-enum { CHANNELS = 64, TAPS = 9, SIZES = 3, LARGEST = 14, CALLERS = 24, CALLS = 100, MOST_THREADS = 70 };
+enum {
+    CHANNELS = 64,
+    TAPS = 9,
+    SIZES = 3,
+    LARGEST = 14,
+    CALLERS = 24,
+    CALLS = 100,
+    MOST_THREADS = 300,
+    PROCESSES = 300
+};
 static const size_t sizes[SIZES] = {5, 9, LARGEST};
 
 static bc_plan *plans[SIZES];
@@ -79,8 +94,27 @@ static void prepare(void) {
     }
 }
 
+/* How many of some child processes do not end well. Each makes a call or two, sometimes with a pause before it ends. */
+static int end_processes(void) {
+    int bad = 0;
+    for (unsigned i = 0; i < PROCESSES; i++) {
+        const pid_t child = fork();
+        if (child == 0) {
+            alarm(20); /* one that hangs dies of it */
+            for (unsigned calls = 0; calls <= i % 2; calls++)
+                run(i % SIZES, 2 + i % 5, expected[i % SIZES], 1);
+            usleep(i % 7 * 400);
+            exit(0);
+        }
+        int status = 1;
+        if (child < 0 || waitpid(child, &status, 0) != child || status) bad++;
+    }
+    return bad;
+}
+
 int main(void) {
     prepare();
+    wrong += end_processes();
     pthread_t callers[CALLERS];
     unsigned numbers[CALLERS];
     for (unsigned i = 0; i < CALLERS; i++) {
@@ -88,6 +122,6 @@ int main(void) {
         if (pthread_create(&callers[i], NULL, call, &numbers[i])) return 2;
     }
     for (int i = 0; i < CALLERS; i++) pthread_join(callers[i], NULL);
-    printf("%d passed, %d failed\n", CALLERS * CALLS - wrong, (int)wrong);
+    printf("%d passed, %d failed\n", CALLERS * CALLS + PROCESSES - wrong, (int)wrong);
     return wrong != 0;
 }
