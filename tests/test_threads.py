@@ -428,7 +428,11 @@ def test_the_child_of_a_fork_has_threads_of_its_own():
         def threads():
             return len(os.listdir("/proc/self/task"))
 
-        code = in_child(lambda: threads() == 1 and computes(expected) and threads() == 2)
+        def starts_one():
+            before = threads()  # under an emulator there are some of its own
+            return computes(expected) and threads() > before
+
+        code = in_child(starts_one)
         assert code == 0, code
         """
     )
