@@ -502,6 +502,7 @@ cdef class ChainWeights:
         args.next_weights = NULL
         args.counts = <int32_t *>data(out)
         args.counts_stride = row_stride(out, "out")
+        args.finish = NULL
         with nogil:
             for _ in range(repeat):
                 self.kernels.chain_sums(&args)

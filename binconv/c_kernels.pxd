@@ -62,6 +62,28 @@ cdef extern from "kernels.h" nogil:
         int32_t *counts
         size_t counts_stride
 
+    ctypedef struct bc_epilogue_args:
+        const int32_t *counts
+        const float *sums
+        size_t row_stride, pixels, channels
+        const int32_t *channel_base
+        const int32_t *pixel_base
+        size_t pixel_base_stride
+        unsigned count_shift, sum_shift
+        const float *scale
+        const float *bias
+        const float *beta
+        size_t beta_stride
+        bc_neuron neuron
+        bc_format format
+        void *destination
+        ptrdiff_t destination_stride
+        size_t destination_bit
+        const float *pack_bias
+        const float *pack_scale
+        const int32_t *bit_threshold
+        const int32_t *bit_flip
+
     ctypedef struct bc_chain_source_args:
         const uint64_t *source
         const ptrdiff_t *row_offset
@@ -86,6 +108,7 @@ cdef extern from "kernels.h" nogil:
         const void *next_weights
         int32_t *counts
         size_t counts_stride
+        const bc_epilogue_args *finish
 
     ctypedef struct bc_window_popcount_args:
         const uint64_t *source
@@ -123,28 +146,6 @@ cdef extern from "kernels.h" nogil:
         size_t taps, pixels
         float divisor
         float *sums
-
-    ctypedef struct bc_epilogue_args:
-        const int32_t *counts
-        const float *sums
-        size_t row_stride, pixels, channels
-        const int32_t *channel_base
-        const int32_t *pixel_base
-        size_t pixel_base_stride
-        unsigned count_shift, sum_shift
-        const float *scale
-        const float *bias
-        const float *beta
-        size_t beta_stride
-        bc_neuron neuron
-        bc_format format
-        void *destination
-        ptrdiff_t destination_stride
-        size_t destination_bit
-        const float *pack_bias
-        const float *pack_scale
-        const int32_t *bit_threshold
-        const int32_t *bit_flip
 
     ctypedef struct bc_unpack_args:
         const uint64_t *words

@@ -68,6 +68,27 @@ typedef struct bc_xorpop_args {
     size_t counts_stride;
 } bc_xorpop_args;
 
+typedef struct bc_epilogue_args {
+    const int32_t *counts; /* one of these two, the other NULL */
+    const float *sums;
+    size_t row_stride; /* elements between pixels of counts or sums */
+    size_t pixels, channels;
+    const int32_t *channel_base; /* [channels], counts only */
+    const int32_t *pixel_base;   /* [pixels], pixel_base_stride apart, or NULL for 0 */
+    size_t pixel_base_stride;
+    unsigned count_shift, sum_shift;
+    const float *scale, *bias; /* [channels] */
+    const float *beta;         /* [pixels], beta_stride apart, or NULL for no multiplication */
+    size_t beta_stride;
+    bc_neuron neuron; /* a_terms: [channels] */
+    bc_format format;
+    void *destination;            /* the first pixel: its first channel, or for BC_BITS its first word */
+    ptrdiff_t destination_stride; /* in floats, halves or words */
+    size_t destination_bit;
+    const float *pack_bias, *pack_scale;     /* [channels], or both NULL; BC_BITS only */
+    const int32_t *bit_threshold, *bit_flip; /* [channels], or both NULL; BC_BITS and counts only */
+} bc_epilogue_args;
+
 typedef struct bc_chain_source_args {
     const uint64_t *source;
     const ptrdiff_t *row_offset; /* [rows] */
@@ -93,8 +114,9 @@ typedef struct bc_chain_sums_args {
     size_t blocks;
     const void
         *next_weights; /* what another call will read from memory: to be asked for meanwhile; or NULL */
-    int32_t *counts;
+    int32_t *counts;   /* where there is no `finish` */
     size_t counts_stride;
+    const bc_epilogue_args *finish; /* or NULL */
 } bc_chain_sums_args;
 
 typedef struct bc_window_popcount_args {
@@ -139,27 +161,6 @@ typedef struct bc_window_sum_args {
     float divisor;
     float *sums;
 } bc_window_sum_args;
-
-typedef struct bc_epilogue_args {
-    const int32_t *counts; /* one of these two, the other NULL */
-    const float *sums;
-    size_t row_stride; /* elements between pixels of counts or sums */
-    size_t pixels, channels;
-    const int32_t *channel_base; /* [channels], counts only */
-    const int32_t *pixel_base;   /* [pixels], pixel_base_stride apart, or NULL for 0 */
-    size_t pixel_base_stride;
-    unsigned count_shift, sum_shift;
-    const float *scale, *bias; /* [channels] */
-    const float *beta;         /* [pixels], beta_stride apart, or NULL for no multiplication */
-    size_t beta_stride;
-    bc_neuron neuron; /* a_terms: [channels] */
-    bc_format format;
-    void *destination;            /* the first pixel: its first channel, or for BC_BITS its first word */
-    ptrdiff_t destination_stride; /* in floats, halves or words */
-    size_t destination_bit;
-    const float *pack_bias, *pack_scale;     /* [channels], or both NULL; BC_BITS only */
-    const int32_t *bit_threshold, *bit_flip; /* [channels], or both NULL; BC_BITS and counts only */
-} bc_epilogue_args;
 
 typedef struct bc_unpack_args {
     const uint64_t *words;

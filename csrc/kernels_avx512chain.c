@@ -204,12 +204,106 @@ BC_FORCE_INLINE void add_entry(const uint64_t *const *before, size_t k, const ui
     }
 }
 
+/* What becomes of sums, the same for all pixels of a call. */
+typedef enum result_kind { COUNTS, SUMS /* XNOR */, HALVED_SUMS /* AND */ } result_kind;
+
+typedef struct results {
+    result_kind kind;
+    int has_slope;
+    const bc_epilogue_args *finish; /* NULL for counts */
+    ptrdiff_t stride;               /* bytes between pixels */
+    const int32_t *base;            /* of each pixel */
+    size_t base_stride;
+} results;
+
+/* Where the next pixel's window begins, the next weights to ask for, and where results go, from a filter on. */
+typedef struct cursor {
+    const uint64_t *run, *before;
+    size_t left; /* pixels of the run */
+    const char *next_weights;
+    size_t filter, pixel;
+    char *result;
+} cursor;
+
+static inline const uint64_t *next_window(cursor *at, const bc_chain_sums_args *args) {
+    if (at->left == 0) {
+        at->run += args->run_stride;
+        at->before = at->run;
+        at->left = args->pixels;
+    }
+    const uint64_t *before = at->before;
+    at->before += args->pixel_stride;
+    at->left--;
+    return before;
+}
+
+/* y >= 0 ? y : slope * y, as the epilogue has it. */
+static inline __m512 sloped(const bc_epilogue_args *finish, size_t filter, __m512 y) {
+    const __m512 slope = finish->neuron.type == BC_NEURON_PRELU
+                             ? _mm512_loadu_ps(finish->neuron.a_terms + filter)
+                             : _mm512_set1_ps(finish->neuron.a);
+    return _mm512_mask_mul_ps(y, _mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_NGE_UQ), slope, y);
+}
+
+/* The end of the sums. Of a window that begins with `before` as its ones
+ *
+ *     count = 2 * carries + ones at the end - ones of `before`,
+ *
+ * and of that the result is itself, base - 2 * count, or half of base - count, the last two scaled: in registers, so that counts
+ * are neither written nor read again, and stores to lines that have yet to come go on beside the next sums. The same operations
+ * as the epilogue's, so the same bits. */
+BC_FORCE_INLINE void finish_windows(const uint64_t *const *before, const __m512i *ones, const __m512i *twos,
+                                    const results *results, const cursor *at, result_kind kind, int has_slope,
+                                    int pixels, int vectors) {
+    const bc_epilogue_args *finish = results->finish;
+    const size_t first_filter = at->filter, pixel = at->pixel;
+    char *result = at->result;
+    __m512i filter_base[TILE_MOST];
+    __m512 scale[TILE_MOST], bias[TILE_MOST];
+    UNROLL
+    for (int v = 0; v < vectors && kind != COUNTS; v++) {
+        const size_t filter = first_filter + (size_t)(v * LANES);
+        if (kind == HALVED_SUMS) filter_base[v] = _mm512_loadu_si512(finish->channel_base + filter);
+        scale[v] = _mm512_loadu_ps(finish->scale + filter);
+        bias[v] = _mm512_loadu_ps(finish->bias + filter);
+    }
+    UNROLL
+    for (int p = 0; p < pixels; p++, result += results->stride) {
+        const __m512i start = _mm512_popcnt_epi32(spread((const char *)before[p] + sizeof(uint32_t)));
+        __m512i base = start;
+        if (kind == SUMS)
+            base = _mm512_add_epi32(spread(finish->channel_base), _mm512_add_epi32(start, start));
+        if (kind == HALVED_SUMS)
+            base =
+                _mm512_add_epi32(spread(results->base + (pixel + (size_t)p) * results->base_stride), start);
+        UNROLL
+        for (int v = 0; v < vectors; v++) {
+            const int i = p * vectors + v;
+            char *to = result + (size_t)(v * LANES) * sizeof(float);
+            __m512i sum = _mm512_popcnt_epi32(ones[i]);
+            if (kind == COUNTS) {
+                sum = _mm512_dpwssd_epi32(_mm512_sub_epi32(sum, start), twos[i], _mm512_set1_epi32(2));
+                _mm512_storeu_si512(to, sum);
+                continue;
+            }
+            sum = _mm512_dpwssd_epi32(sum, twos[i], _mm512_set1_epi32(2));
+            if (kind == SUMS)
+                sum = _mm512_sub_epi32(_mm512_sub_epi32(base, sum), sum);
+            else
+                sum = _mm512_srai_epi32(_mm512_sub_epi32(_mm512_add_epi32(base, filter_base[v]), sum), 1);
+            __m512 y = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale[v]), bias[v]);
+            if (has_slope) y = sloped(finish, first_filter + (size_t)(v * LANES), y);
+            _mm512_storeu_ps(to, y);
+        }
+    }
+}
+
 /* Sums of the windows that begin behind `before`. With every two words a line of `next` is asked for, where it is not NULL.
  * `pixels`, `vectors` and whether it is NULL are literals where this is inlined, or the arrays spill. */
-BC_FORCE_INLINE void sum_windows(const bc_chain_sums_args *args, const uint64_t *const *before,
-                                 const uint32_t *weights, const char *next, int32_t *counts, int pixels,
+BC_FORCE_INLINE void sum_windows(size_t words, const uint64_t *const *before, const uint32_t *weights,
+                                 const char *next, const results *results, const cursor *at, int pixels,
                                  int vectors) {
-    const size_t words = args->words, block = words * WORD_WEIGHTS, counts_stride = args->counts_stride;
+    const size_t block = words * WORD_WEIGHTS;
     __m512i start[TILE_MOST], even[TILE_MOST], odd[TILE_MOST], twos[TILE_MOST];
     UNROLL
     for (int i = 0; i < pixels * vectors; i++)
@@ -230,48 +324,34 @@ BC_FORCE_INLINE void sum_windows(const bc_chain_sums_args *args, const uint64_t 
         ADD_ENTRY(k + 1, odd, even, 0)
     }
 #undef ADD_ENTRY
-    UNROLL
-    for (int p = 0; p < pixels; p++) {
-        const __m512i start_count = _mm512_popcnt_epi32(spread((const char *)before[p] + sizeof(uint32_t)));
-        UNROLL
-        for (int v = 0; v < vectors; v++) {
-            const int i = p * vectors + v;
-            const __m512i rest = _mm512_sub_epi32(_mm512_popcnt_epi32(even[i]), start_count);
-            const __m512i total = _mm512_dpwssd_epi32(rest, twos[i], _mm512_set1_epi32(2));
-            _mm512_storeu_si512(counts + (size_t)p * counts_stride + (size_t)(v * LANES), total);
-        }
-    }
+#define FINISH(KIND, HAS_SLOPE) \
+    finish_windows(before, even, twos, results, at, KIND, HAS_SLOPE, pixels, vectors)
+    if (results->kind == COUNTS)
+        FINISH(COUNTS, 0);
+    else if (results->kind == SUMS && !results->has_slope)
+        FINISH(SUMS, 0);
+    else if (results->kind == SUMS)
+        FINISH(SUMS, 1);
+    else if (!results->has_slope)
+        FINISH(HALVED_SUMS, 0);
+    else
+        FINISH(HALVED_SUMS, 1);
+#undef FINISH
 }
 
-/* Where the next pixel's window begins, and the next weights to ask for. */
-typedef struct cursor {
-    const uint64_t *run, *before;
-    size_t left; /* pixels of the run */
-    const char *next_weights;
-} cursor;
-
-static inline const uint64_t *next_window(cursor *at, const bc_chain_sums_args *args) {
-    if (at->left == 0) {
-        at->run += args->run_stride;
-        at->before = at->run;
-        at->left = args->pixels;
-    }
-    const uint64_t *before = at->before;
-    at->before += args->pixel_stride;
-    at->left--;
-    return before;
-}
-
-#define SUM_TILES(NAME, PIXELS, VECTORS, ASKS)                                                           \
-    static void NAME(const bc_chain_sums_args *args, cursor *at, size_t tiles, const uint32_t *weights,  \
-                     int32_t *counts) {                                                                  \
-        for (; tiles; tiles--, counts += PIXELS * args->counts_stride) {                                 \
-            const uint64_t *before[PIXELS];                                                              \
-            UNROLL                                                                                       \
-            for (int p = 0; p < PIXELS; p++) before[p] = next_window(at, args);                          \
-            sum_windows(args, before, weights, ASKS ? at->next_weights : NULL, counts, PIXELS, VECTORS); \
-            if (ASKS) at->next_weights = after(at->next_weights, (args->words - 1) / 2 * LINE_BYTES);    \
-        }                                                                                                \
+#define SUM_TILES(NAME, PIXELS, VECTORS, ASKS)                                                             \
+    static void NAME(const bc_chain_sums_args *args, const results *results, cursor *at, size_t tiles,     \
+                     const uint32_t *weights) {                                                            \
+        for (; tiles; tiles--) {                                                                           \
+            const uint64_t *before[PIXELS];                                                                \
+            UNROLL                                                                                         \
+            for (int p = 0; p < PIXELS; p++) before[p] = next_window(at, args);                            \
+            sum_windows(args->words, before, weights, ASKS ? at->next_weights : NULL, results, at, PIXELS, \
+                        VECTORS);                                                                          \
+            at->result += PIXELS * results->stride;                                                        \
+            at->pixel += PIXELS;                                                                           \
+            if (ASKS) at->next_weights = after(at->next_weights, (args->words - 1) / 2 * LINE_BYTES);      \
+        }                                                                                                  \
     }
 SUM_TILES(sum_tiles_2x4, 2, 4, 0)
 SUM_TILES(sum_tiles_2x4_asking, 2, 4, 1)
@@ -281,29 +361,43 @@ SUM_TILES(sum_tiles_1x2, 1, 2, 0)
 
 typedef struct tile {
     size_t pixels, blocks;
-    void (*sum)(const bc_chain_sums_args *args, cursor *at, size_t tiles, const uint32_t *weights,
-                int32_t *counts);
+    void (*sum)(const bc_chain_sums_args *args, const results *results, cursor *at, size_t tiles,
+                const uint32_t *weights);
 } tile;
+
+static results results_of(const bc_chain_sums_args *args) {
+    static const int32_t no_base = 0;
+    const bc_epilogue_args *finish = args->finish;
+    if (!finish)
+        return (results){.kind = COUNTS, .stride = (ptrdiff_t)(args->counts_stride * sizeof(int32_t))};
+    return (results){.kind = finish->sum_shift ? HALVED_SUMS : SUMS,
+                     .has_slope = finish->neuron.type != BC_NEURON_NONE,
+                     .finish = finish,
+                     .stride = finish->destination_stride * (ptrdiff_t)sizeof(float),
+                     .base = finish->pixel_base ? finish->pixel_base : &no_base,
+                     .base_stride = finish->pixel_base ? finish->pixel_base_stride : 0};
+}
 
 static void chain_sums(const bc_chain_sums_args *args) {
     static const tile wide[] = {{2, 2, sum_tiles_2x4}, {1, 2, sum_tiles_1x4}};
     static const tile asking[] = {{2, 2, sum_tiles_2x4_asking}, {1, 2, sum_tiles_1x4}};
     static const tile narrow[] = {{4, 1, sum_tiles_4x2}, {1, 1, sum_tiles_1x2}};
+    const results results = results_of(args);
+    char *first_result = args->finish ? args->finish->destination : (char *)args->counts;
     const uint32_t *weights = args->weights;
     const size_t pixels = args->runs * args->pixels;
     cursor at = {.next_weights = args->next_weights};
     for (size_t block = 0, blocks; block < args->blocks; block += blocks) {
         const int is_wide = args->blocks - block >= 2 && pixels > 1;
         const tile *tile = !is_wide ? narrow : args->next_weights ? asking : wide;
-        int32_t *counts = args->counts + block * BLOCK_VECTORS * LANES;
         at.run = at.before = args->chain;
         at.left = args->pixels;
+        at.filter = block * BLOCK_VECTORS * LANES;
+        at.pixel = 0;
+        at.result = first_result + at.filter * sizeof(float);
         blocks = tile->blocks;
-        for (size_t left = pixels; left; left %= tile->pixels, tile++) {
-            const size_t tiles = left / tile->pixels;
-            tile->sum(args, &at, tiles, weights, counts);
-            counts += tiles * tile->pixels * args->counts_stride;
-        }
+        for (size_t left = pixels; left; left %= tile->pixels, tile++)
+            tile->sum(args, &results, &at, left / tile->pixels, weights);
         weights += blocks * args->words * WORD_WEIGHTS;
     }
 }

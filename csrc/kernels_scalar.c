@@ -267,6 +267,22 @@ static void chain_weights(const bc_chain_weights_args *args) {
                      out + filter / CHAIN_LANES * words * 2 * CHAIN_LANES + filter % CHAIN_LANES);
 }
 
+static void finish_chains(const bc_chain_sums_args *args, size_t pixel, size_t filter,
+                          const int32_t *counts) {
+    bc_epilogue_args part = *args->finish;
+    part.counts = counts;
+    part.pixels = 1;
+    part.channels = CHAIN_LANES;
+    part.channel_base += filter;
+    if (part.pixel_base) part.pixel_base += pixel * part.pixel_base_stride;
+    part.scale += filter;
+    part.bias += filter;
+    if (part.neuron.a_terms) part.neuron.a_terms += filter;
+    part.destination =
+        (float *)part.destination + (ptrdiff_t)pixel * part.destination_stride + (ptrdiff_t)filter;
+    bc_kernels_scalar.epilogue(&part);
+}
+
 static void chain_sums(const bc_chain_sums_args *args) {
     for (size_t pixel = 0; pixel < args->runs * args->pixels; pixel++) {
         const uint64_t *before =
@@ -287,8 +303,11 @@ static void chain_sums(const bc_chain_sums_args *args) {
                 }
                 ones = next;
             }
-            int32_t *counts = args->counts + pixel * args->counts_stride + block * CHAIN_LANES;
+            int32_t finished[CHAIN_LANES];
+            int32_t *counts =
+                args->finish ? finished : args->counts + pixel * args->counts_stride + block * CHAIN_LANES;
             for (size_t lane = 0; lane < CHAIN_LANES; lane++) counts[lane] = (int32_t)sums[lane];
+            if (args->finish) finish_chains(args, pixel, block * CHAIN_LANES, counts);
         }
     }
 }

@@ -462,6 +462,15 @@ size_t bc_plan_threads(const bc_plan *plan, size_t limit) {
     return threads ? threads : 1;
 }
 
+/* Whether chain_sums makes results of this kind, and of all filters in whole blocks. */
+static int chains_finish(const bc_plan *plan) {
+    const bc_layer *layer = plan->layer;
+    const bc_neuron_type neuron = layer->neuron.type;
+    return layer->chains && layer->group_outputs == layer->group_filters && layer->subpixel_factor == 1 &&
+           plan->config.destination.format == BC_FLOAT32 && !layer->beta_scaling && !plan->borders.bases &&
+           (neuron == BC_NEURON_NONE || neuron == BC_NEURON_RELU || neuron == BC_NEURON_PRELU);
+}
+
 /* ---- The interface -------------------------------------------------------------------------------- */
 
 static bc_status fill_plan(bc_plan *plan) {
@@ -490,6 +499,8 @@ static bc_status fill_plan(bc_plan *plan) {
     if (excludes && (plan->rows.any_off || plan->columns.any_off))
         status = bc_borders_create(layer, &plan->rows, &plan->columns, &plan->thresholds, &plan->borders);
     if (status != BC_OK) return status;
+
+    plan->finishes_chains = chains_finish(plan);
 
     const size_t window_bits = layer->kernel_height * layer->kernel_width * layer->group_inputs;
     for (size_t c = 0; c < sizeof plan->full_base / sizeof plan->full_base[0]; c++)

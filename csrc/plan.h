@@ -61,6 +61,7 @@ struct bc_plan {
     /* Chains, one for each row of a tile's pixels: where the rows of a window begin in the source, and from chain to chain. */
     ptrdiff_t *chain_row_offset; /* [kernel_height] */
     size_t chain_stride;         /* in entries */
+    int finishes_chains;         /* results are made where counts are, and these not stored */
 
     uint64_t *
         off_source_words; /* XNOR and AND: [slot_words] what off-source slots hold, all bits alike for a dense_run */

@@ -196,7 +196,7 @@ static void prepare_window(const run *run, const bc_tile *tile, const slice_scra
         }
 }
 
-/* ---- Sums ----------------------------------------------------------------------------------------- */
+/* ---- Pixels of a tile ----------------------------------------------------------------------------- */
 
 /* Where the first taps of a tile's pixels read, relative to its first pixel's, as runs within rows. */
 static inline bc_walk walk_rows(const bc_tile *tile, const bc_steps *steps) {
@@ -226,6 +226,213 @@ static size_t first_element(const bc_tile *tile, const bc_tile *origin, const bc
              (at = outer_ * (size_t)(walk).loops[2].stride + inner_ * (size_t)(walk).loops[1].stride, \
              pixel = outer_ * (walk).loops[2].pixels + inner_ * (walk).loops[1].pixels, 1);           \
              inner_++)
+
+/* ---- Epilogue ------------------------------------------------------------------------------------- */
+
+/* Output channels of a chunk that go to the same place of a destination block. */
+typedef struct segment {
+    size_t sub_y, sub_x;      /* sub-pixel */
+    size_t channel, channels; /* of the destination, without its offset */
+    size_t first_filter;      /* in the layer's padded arrays */
+    size_t first_sum;         /* in the chunk's sums */
+} segment;
+
+/* What is the same for all that a slice finishes. */
+static bc_epilogue_args slice_args(const bc_plan *plan) {
+    const bc_layer *layer = plan->layer;
+    return (bc_epilogue_args){
+        .channel_base = layer->type == BC_XNOR ? plan->full_base : NULL,
+        .count_shift = layer->type == BC_XNOR,
+        .sum_shift = layer->type == BC_AND,
+        .neuron = layer->neuron,
+        .format = plan->config.destination.format,
+    };
+}
+
+/* What is the same for a segment's pixels. */
+static void take_segment(const bc_plan *plan, const segment *segment, bc_epilogue_args *args) {
+    const bc_layer *layer = plan->layer;
+    const bc_plan_config *config = &plan->config;
+    const size_t filter = segment->first_filter;
+    args->channels = segment->channels;
+    args->scale = layer->scale + filter;
+    args->bias = layer->bias + filter;
+    if (layer->a_terms) args->neuron.a_terms = layer->a_terms + filter;
+    if (layer->type == BC_AND)
+        args->channel_base = bc_layer_weight_bits(layer, layer->kernel_height, layer->kernel_width) + filter;
+    args->destination_bit = config->destination_channel_offset + segment->channel;
+    if (config->pack_bias) {
+        args->pack_bias = config->pack_bias + segment->channel;
+        args->pack_scale = config->pack_scale + segment->channel;
+    }
+    if (plan->thresholds.count_threshold) {
+        args->bit_threshold = plan->thresholds.count_threshold + filter;
+        args->bit_flip = plan->thresholds.flip + filter;
+    }
+}
+
+/* Some of a tile's pixels: the first and from each to the next, in the tile and in elements of the destination. */
+typedef struct stretch {
+    size_t pixels, pixel, pixel_step;
+    size_t element;
+    ptrdiff_t element_step;
+} stretch;
+
+/* Where they go, and what belongs to each. */
+static void place_pixels(const run *run, const chunk *chunk, const slice_scratch *scratch,
+                         const stretch *stretch, bc_epilogue_args *args) {
+    static const size_t element_bytes[] = {
+        [BC_FLOAT32] = sizeof(float), [BC_FLOAT16] = sizeof(uint16_t), [BC_BITS] = sizeof(uint64_t)};
+    const bc_layer *layer = run->plan->layer;
+    if (layer->type == BC_AND) {
+        args->pixel_base = scratch->pixel_base + stretch->pixel * layer->groups + chunk->group;
+        args->pixel_base_stride = stretch->pixel_step * layer->groups;
+    }
+    if (layer->beta_scaling) {
+        args->beta = scratch->beta + stretch->pixel;
+        args->beta_stride = stretch->pixel_step;
+    }
+    args->pixels = stretch->pixels;
+    args->destination = run->destination + stretch->element * element_bytes[args->format];
+    args->destination_stride = stretch->element_step;
+}
+
+static void finish_pixels(const run *run, const chunk *chunk, const segment *segment,
+                          const slice_scratch *scratch, const stretch *stretch, bc_epilogue_args *args) {
+    const bc_layer *layer = run->plan->layer;
+    const size_t filters = chunk->blocks * layer->block_filters;
+    const size_t first_sum = segment->first_sum + stretch->pixel * filters;
+    if (bc_layer_is_binary(layer))
+        args->counts = (const int32_t *)scratch->sums + first_sum;
+    else
+        args->sums = (const float *)scratch->sums + first_sum;
+    args->row_stride = stretch->pixel_step * filters;
+    place_pixels(run, chunk, scratch, stretch, args);
+    layer->kernels->epilogue(args);
+}
+
+/* A grid of a tile's pixels: the first, and in elements of the destination from each to the next. */
+typedef struct grid {
+    size_t images, height, width;
+    size_t pixel, element;
+    bc_steps steps;
+} grid;
+
+static bc_walk walk_grid(const bc_tile *tile, const grid *grid) {
+    bc_walk walk = {{{grid->width, (ptrdiff_t)grid->steps.column, 1},
+                     {grid->height, (ptrdiff_t)grid->steps.row, tile->width},
+                     {grid->images, (ptrdiff_t)grid->steps.image, tile->width * tile->height}}};
+    bc_flatten(&walk);
+    return walk;
+}
+
+static void finish_grid(const run *run, const bc_tile *tile, const chunk *chunk, const segment *segment,
+                        const grid *grid, const slice_scratch *scratch, bc_epilogue_args *args) {
+    const bc_walk walk = walk_grid(tile, grid);
+    FOR_RUNS(walk, element, pixel)
+    finish_pixels(run, chunk, segment, scratch,
+                  &(stretch){walk.loops[0].count, grid->pixel + pixel, 1, grid->element + element,
+                             walk.loops[0].stride},
+                  args);
+}
+
+static size_t equal_kinds(const uint32_t *kinds, size_t count) {
+    size_t equal = 1;
+    while (equal < count && kinds[equal] == kinds[0]) equal++;
+    return equal;
+}
+
+/* Rows with the same taps on the source: first all columns as if each were the middle one, then once more those that are not,
+ * from top to bottom. These are few. */
+static void finish_borders(const run *run, const bc_tile *tile, const chunk *chunk, const segment *segment,
+                           const grid *grid, const slice_scratch *scratch, bc_epilogue_args *args) {
+    const bc_plan *plan = run->plan;
+    const uint32_t *row_kind = plan->borders.row_kind + tile->y;
+    const uint32_t *column_kind = plan->borders.column_kind + tile->x;
+    const int32_t **base = plan->thresholds.count_threshold ? &args->bit_threshold : &args->channel_base;
+    struct grid part = *grid;
+    part.images = 1;
+    for (size_t image = 0; image < grid->images; image++)
+        for (size_t y = 0; y < grid->height; y += part.height) {
+            part.height = equal_kinds(row_kind + y, grid->height - y);
+            part.pixel = (image * tile->height + y) * tile->width;
+            part.element = grid->element + image * grid->steps.image + y * grid->steps.row;
+            const size_t middle = grid->width / 2;
+            *base = bc_border_base(plan, tile->y + y, tile->x + middle) + segment->first_filter;
+            finish_grid(run, tile, chunk, segment, &part, scratch, args);
+            for (size_t x = 0; x < grid->width; x++) {
+                if (column_kind[x] == column_kind[middle]) continue;
+                *base = bc_border_base(plan, tile->y + y, tile->x + x) + segment->first_filter;
+                finish_pixels(run, chunk, segment, scratch,
+                              &(stretch){part.height, part.pixel + x, tile->width,
+                                         part.element + x * grid->steps.column, (ptrdiff_t)grid->steps.row},
+                              args);
+            }
+        }
+}
+
+/* Where a segment's results of a tile go; 0 if nowhere. */
+static int place_segment(const bc_plan *plan, const bc_tile *tile, const segment *segment, grid *grid) {
+    const bc_plan_config *config = &plan->config;
+    const bc_image *shape = &config->destination;
+    const size_t factor = plan->layer->subpixel_factor;
+
+    /* Sub-pixels past the clip rectangle's end are cut. */
+    if (segment->sub_y >= config->clip_height || segment->sub_x >= config->clip_width) return 0;
+    const size_t rows = bc_divide_up(config->clip_height - segment->sub_y, factor);
+    const size_t columns = bc_divide_up(config->clip_width - segment->sub_x, factor);
+    if (tile->y >= rows || tile->x >= columns) return 0;
+
+    const size_t pixel_elements =
+        shape->format == BC_BITS ? bc_divide_up(shape->channels, 64) : shape->channels;
+    const size_t row_elements = shape->width * pixel_elements;
+    const size_t image_elements = shape->height * row_elements;
+    *grid = (struct grid){
+        .images = tile->images,
+        .height = bc_min(tile->height, rows - tile->y),
+        .width = bc_min(tile->width, columns - tile->x),
+        .element = (config->destination_first_image + tile->image) * image_elements +
+                   (config->clip_y + tile->y * factor + segment->sub_y) * row_elements +
+                   (config->clip_x + tile->x * factor + segment->sub_x) * pixel_elements +
+                   (shape->format == BC_BITS ? 0 : config->destination_channel_offset + segment->channel),
+        .steps = {factor * pixel_elements, factor * row_elements, image_elements},
+    };
+    return 1;
+}
+
+static void finish_segment(const run *run, const bc_tile *tile, const chunk *chunk, const segment *segment,
+                           const slice_scratch *scratch, bc_epilogue_args *args) {
+    const bc_plan *plan = run->plan;
+    grid grid;
+    if (!place_segment(plan, tile, segment, &grid)) return;
+    take_segment(plan, segment, args);
+    if (plan->borders.bases)
+        finish_borders(run, tile, chunk, segment, &grid, scratch, args);
+    else
+        finish_grid(run, tile, chunk, segment, &grid, scratch, args);
+}
+
+static void finish_chunk(const run *run, const bc_tile *tile, const chunk *chunk,
+                         const slice_scratch *scratch, bc_epilogue_args *args) {
+    const bc_layer *layer = run->plan->layer;
+    const size_t factor = layer->subpixel_factor;
+    const size_t channels = layer->output_channels / (factor * factor);
+    for (size_t done = 0; done < chunk->outputs;) {
+        const size_t output = chunk->first_output + done, sub_pixel = output / channels;
+        const segment segment = {
+            .sub_y = sub_pixel / factor,
+            .sub_x = sub_pixel % factor,
+            .channel = output % channels,
+            .channels = bc_min(chunk->outputs - done, channels - output % channels),
+            .first_filter = chunk->first_filter + done,
+            .first_sum = done,
+        };
+        finish_segment(run, tile, chunk, &segment, scratch, args);
+        done += segment.channels;
+    }
+}
+
+/* ---- Sums ----------------------------------------------------------------------------------------- */
 
 /* beta of each pixel of the tile. */
 static void sum_abs(const run *run, const bc_tile *tile, const bc_tile *origin,
@@ -303,16 +510,13 @@ static void chain_tile(const run *run, const bc_tile *tile, const bc_tile *origi
 /* As many bytes of weights may stay in a second-level cache from tile to tile; more come from memory each time. */
 enum { WEIGHTS_KEPT = 512 * 1024 };
 
-static void sum_chains(const run *run, const bc_tile *tile, const chunk *chunk,
-                       const slice_scratch *scratch) {
+static void sum_chains(const run *run, const bc_tile *tile, const chunk *chunk, const slice_scratch *scratch,
+                       const grid *grid, bc_epilogue_args *finish) {
     const bc_plan *plan = run->plan;
     const bc_layer *layer = plan->layer;
-    const size_t filters = chunk->blocks * layer->block_filters;
     const size_t next = chunk->first_block + chunk->blocks, end = layer->group_blocks;
-    layer->kernels->chain_sums(&(bc_chain_sums_args){
-        .chain = scratch->chain,
+    bc_chain_sums_args args = {
         .words = layer->sum_taps * layer->tap_words,
-        .runs = tile->images * tile->height,
         .pixels = tile->width,
         .run_stride = plan->chain_stride,
         .pixel_stride = plan->sum_steps.column * layer->kernel_height,
@@ -322,8 +526,24 @@ static void sum_chains(const run *run, const bc_tile *tile, const chunk *chunk,
                             ? (const char *)layer->blocks + next * layer->block_bytes
                             : NULL,
         .counts = scratch->sums,
-        .counts_stride = filters,
-    });
+        .counts_stride = chunk->blocks * layer->block_filters,
+        .finish = finish,
+    };
+    if (!finish) {
+        args.chain = scratch->chain;
+        args.runs = tile->images * tile->height;
+        layer->kernels->chain_sums(&args);
+        return;
+    }
+    const bc_walk walk = walk_grid(tile, grid);
+    args.runs = walk.loops[0].count / tile->width;
+    FOR_RUNS(walk, element, pixel) {
+        args.chain = scratch->chain + pixel / tile->width * plan->chain_stride;
+        place_pixels(run, chunk, scratch,
+                     &(stretch){walk.loops[0].count, pixel, 1, grid->element + element, walk.loops[0].stride},
+                     finish);
+        layer->kernels->chain_sums(&args);
+    }
 }
 
 static void sum_bits(const run *run, const bc_tile *tile, const bc_tile *origin, const chunk *chunk,
@@ -389,199 +609,6 @@ static void sum_floats(const run *run, const bc_tile *tile, const held_rows *hel
     }
 }
 
-/* ---- Epilogue ------------------------------------------------------------------------------------- */
-
-/* Output channels of a chunk that go to the same place of a destination block. */
-typedef struct segment {
-    size_t sub_y, sub_x;      /* sub-pixel */
-    size_t channel, channels; /* of the destination, without its offset */
-    size_t first_filter;      /* in the layer's padded arrays */
-    size_t first_sum;         /* in the chunk's sums */
-} segment;
-
-/* What is the same for all that a slice finishes. */
-static bc_epilogue_args slice_args(const bc_plan *plan) {
-    const bc_layer *layer = plan->layer;
-    return (bc_epilogue_args){
-        .channel_base = layer->type == BC_XNOR ? plan->full_base : NULL,
-        .count_shift = layer->type == BC_XNOR,
-        .sum_shift = layer->type == BC_AND,
-        .neuron = layer->neuron,
-        .format = plan->config.destination.format,
-    };
-}
-
-/* What is the same for a segment's pixels. */
-static void take_segment(const bc_plan *plan, const segment *segment, bc_epilogue_args *args) {
-    const bc_layer *layer = plan->layer;
-    const bc_plan_config *config = &plan->config;
-    const size_t filter = segment->first_filter;
-    args->channels = segment->channels;
-    args->scale = layer->scale + filter;
-    args->bias = layer->bias + filter;
-    if (layer->a_terms) args->neuron.a_terms = layer->a_terms + filter;
-    if (layer->type == BC_AND)
-        args->channel_base = bc_layer_weight_bits(layer, layer->kernel_height, layer->kernel_width) + filter;
-    args->destination_bit = config->destination_channel_offset + segment->channel;
-    if (config->pack_bias) {
-        args->pack_bias = config->pack_bias + segment->channel;
-        args->pack_scale = config->pack_scale + segment->channel;
-    }
-    if (plan->thresholds.count_threshold) {
-        args->bit_threshold = plan->thresholds.count_threshold + filter;
-        args->bit_flip = plan->thresholds.flip + filter;
-    }
-}
-
-/* Some of a tile's pixels: the first and from each to the next, in the tile and in elements of the destination. */
-typedef struct stretch {
-    size_t pixels, pixel, pixel_step;
-    size_t element;
-    ptrdiff_t element_step;
-} stretch;
-
-static void finish_pixels(const run *run, const chunk *chunk, const segment *segment,
-                          const slice_scratch *scratch, const stretch *stretch, bc_epilogue_args *args) {
-    static const size_t element_bytes[] = {
-        [BC_FLOAT32] = sizeof(float), [BC_FLOAT16] = sizeof(uint16_t), [BC_BITS] = sizeof(uint64_t)};
-    const bc_layer *layer = run->plan->layer;
-    const size_t filters = chunk->blocks * layer->block_filters;
-    const size_t first_sum = segment->first_sum + stretch->pixel * filters;
-    if (bc_layer_is_binary(layer))
-        args->counts = (const int32_t *)scratch->sums + first_sum;
-    else
-        args->sums = (const float *)scratch->sums + first_sum;
-    args->row_stride = stretch->pixel_step * filters;
-    if (layer->type == BC_AND) {
-        args->pixel_base = scratch->pixel_base + stretch->pixel * layer->groups + chunk->group;
-        args->pixel_base_stride = stretch->pixel_step * layer->groups;
-    }
-    if (layer->beta_scaling) {
-        args->beta = scratch->beta + stretch->pixel;
-        args->beta_stride = stretch->pixel_step;
-    }
-    args->pixels = stretch->pixels;
-    args->destination = run->destination + stretch->element * element_bytes[args->format];
-    args->destination_stride = stretch->element_step;
-    layer->kernels->epilogue(args);
-}
-
-/* A grid of a tile's pixels: the first, and in elements of the destination from each to the next. */
-typedef struct grid {
-    size_t images, height, width;
-    size_t pixel, element;
-    size_t image_elements, row_elements, column_elements;
-} grid;
-
-static void finish_grid(const run *run, const bc_tile *tile, const chunk *chunk, const segment *segment,
-                        const grid *grid, const slice_scratch *scratch, bc_epilogue_args *args) {
-    bc_walk walk = {{{grid->width, (ptrdiff_t)grid->column_elements, 1},
-                     {grid->height, (ptrdiff_t)grid->row_elements, tile->width},
-                     {grid->images, (ptrdiff_t)grid->image_elements, tile->width * tile->height}}};
-    bc_flatten(&walk);
-    FOR_RUNS(walk, element, pixel)
-    finish_pixels(run, chunk, segment, scratch,
-                  &(stretch){walk.loops[0].count, grid->pixel + pixel, 1, grid->element + element,
-                             walk.loops[0].stride},
-                  args);
-}
-
-static size_t equal_kinds(const uint32_t *kinds, size_t count) {
-    size_t equal = 1;
-    while (equal < count && kinds[equal] == kinds[0]) equal++;
-    return equal;
-}
-
-/* Rows with the same taps on the source: first all columns as if each were the middle one, then once more those that are not,
- * from top to bottom. These are few. */
-static void finish_borders(const run *run, const bc_tile *tile, const chunk *chunk, const segment *segment,
-                           const grid *grid, const slice_scratch *scratch, bc_epilogue_args *args) {
-    const bc_plan *plan = run->plan;
-    const uint32_t *row_kind = plan->borders.row_kind + tile->y;
-    const uint32_t *column_kind = plan->borders.column_kind + tile->x;
-    const int32_t **base = plan->thresholds.count_threshold ? &args->bit_threshold : &args->channel_base;
-    struct grid part = *grid;
-    part.images = 1;
-    for (size_t image = 0; image < grid->images; image++)
-        for (size_t y = 0; y < grid->height; y += part.height) {
-            part.height = equal_kinds(row_kind + y, grid->height - y);
-            part.pixel = (image * tile->height + y) * tile->width;
-            part.element = grid->element + image * grid->image_elements + y * grid->row_elements;
-            const size_t middle = grid->width / 2;
-            *base = bc_border_base(plan, tile->y + y, tile->x + middle) + segment->first_filter;
-            finish_grid(run, tile, chunk, segment, &part, scratch, args);
-            for (size_t x = 0; x < grid->width; x++) {
-                if (column_kind[x] == column_kind[middle]) continue;
-                *base = bc_border_base(plan, tile->y + y, tile->x + x) + segment->first_filter;
-                finish_pixels(run, chunk, segment, scratch,
-                              &(stretch){part.height, part.pixel + x, tile->width,
-                                         part.element + x * grid->column_elements,
-                                         (ptrdiff_t)grid->row_elements},
-                              args);
-            }
-        }
-}
-
-static void finish_segment(const run *run, const bc_tile *tile, const chunk *chunk, const segment *segment,
-                           const slice_scratch *scratch, bc_epilogue_args *args) {
-    const bc_plan *plan = run->plan;
-    const bc_plan_config *config = &plan->config;
-    const bc_image *shape = &config->destination;
-    const size_t factor = plan->layer->subpixel_factor;
-
-    /* Sub-pixels past the clip rectangle's end are cut. */
-    if (segment->sub_y >= config->clip_height || segment->sub_x >= config->clip_width) return;
-    const size_t rows = bc_divide_up(config->clip_height - segment->sub_y, factor);
-    const size_t columns = bc_divide_up(config->clip_width - segment->sub_x, factor);
-    if (tile->y >= rows || tile->x >= columns) return;
-    const size_t height = bc_min(tile->height, rows - tile->y);
-    const size_t width = bc_min(tile->width, columns - tile->x);
-
-    const size_t pixel_elements =
-        shape->format == BC_BITS ? bc_divide_up(shape->channels, 64) : shape->channels;
-    const size_t row_elements = shape->width * pixel_elements;
-    const size_t image_elements = shape->height * row_elements;
-    const size_t first =
-        (config->destination_first_image + tile->image) * image_elements +
-        (config->clip_y + tile->y * factor + segment->sub_y) * row_elements +
-        (config->clip_x + tile->x * factor + segment->sub_x) * pixel_elements +
-        (shape->format == BC_BITS ? 0 : config->destination_channel_offset + segment->channel);
-    const grid grid = {
-        .images = tile->images,
-        .height = height,
-        .width = width,
-        .element = first,
-        .image_elements = image_elements,
-        .row_elements = factor * row_elements,
-        .column_elements = factor * pixel_elements,
-    };
-    take_segment(plan, segment, args);
-    if (plan->borders.bases)
-        finish_borders(run, tile, chunk, segment, &grid, scratch, args);
-    else
-        finish_grid(run, tile, chunk, segment, &grid, scratch, args);
-}
-
-static void finish_chunk(const run *run, const bc_tile *tile, const chunk *chunk,
-                         const slice_scratch *scratch, bc_epilogue_args *args) {
-    const bc_layer *layer = run->plan->layer;
-    const size_t factor = layer->subpixel_factor;
-    const size_t channels = layer->output_channels / (factor * factor);
-    for (size_t done = 0; done < chunk->outputs;) {
-        const size_t output = chunk->first_output + done, sub_pixel = output / channels;
-        const segment segment = {
-            .sub_y = sub_pixel / factor,
-            .sub_x = sub_pixel % factor,
-            .channel = output % channels,
-            .channels = bc_min(chunk->outputs - done, channels - output % channels),
-            .first_filter = chunk->first_filter + done,
-            .first_sum = done,
-        };
-        finish_segment(run, tile, chunk, &segment, scratch, args);
-        done += segment.channels;
-    }
-}
-
 /* ---- Slices --------------------------------------------------------------------------------------- */
 
 /* One tile against some chunks; what they read was prepared from the first pixel of `origin` on, or is in the window. */
@@ -598,13 +625,21 @@ static void compute_tile(const run *run, const bc_tile *tile, const bc_tile *ori
     for (size_t i = first_chunk, count; i < end_chunk; i += count) {
         count = bc_plan_joined_chunks(plan, tile, i, end_chunk - i);
         const chunk chunk = chunk_of(plan, i, count);
+        const segment segment = {
+            .channel = chunk.first_output, .channels = chunk.outputs, .first_filter = chunk.first_filter};
+        grid grid = {0};
+        bc_epilogue_args *finish = NULL;
+        if (plan->finishes_chains && place_segment(plan, tile, &segment, &grid)) {
+            take_segment(plan, &segment, args);
+            finish = args;
+        }
         if (layer->chains)
-            sum_chains(run, tile, &chunk, scratch);
+            sum_chains(run, tile, &chunk, scratch, &grid, finish);
         else if (bc_layer_is_binary(layer))
             sum_bits(run, tile, origin, &chunk, scratch);
         else
             sum_floats(run, tile, held, &chunk, scratch);
-        finish_chunk(run, tile, &chunk, scratch, args);
+        if (!finish) finish_chunk(run, tile, &chunk, scratch, args);
     }
 }
 

@@ -306,6 +306,59 @@ typedef struct chain_sizes {
     bit_pattern source, weights;
 } chain_sizes;
 
+/* Terms of an epilogue of the kinds that sums by chains are finished with. */
+static bc_epilogue_args finish_terms(size_t kind, size_t channels, size_t pixels) {
+    static const bc_neuron neurons[] = {{BC_NEURON_NONE, 0, 0, 0, NULL},
+                                        {BC_NEURON_RELU, 0.1f, 0, 0, NULL},
+                                        {BC_NEURON_PRELU, 0, 0, 0, NULL}};
+    enum { NEURONS = sizeof neurons / sizeof neurons[0] };
+    const unsigned is_halved = kind / NEURONS % 2;
+    float *scale = memory_padded_input(channels, sizeof *scale),
+          *bias = memory_padded_input(channels, sizeof *bias);
+    float *slope = memory_padded_input(channels, sizeof *slope);
+    fill_floats(scale, channels, kind % 5 ? FLOATS_ORDINARY : FLOATS_SPECIAL);
+    fill_floats(bias, channels, FLOATS_ORDINARY);
+    fill_floats(slope, channels, FLOATS_ORDINARY);
+    int32_t *channel_base = memory_padded_input(channels, sizeof *channel_base);
+    int32_t *pixel_base = memory_input(2 * pixels * sizeof *pixel_base);
+    for (size_t c = 0; c < channels; c++)
+        channel_base[c] = is_halved || !c ? (int32_t)random_below(70000) : channel_base[0];
+    for (size_t i = 0; i < 2 * pixels; i++) pixel_base[i] = (int32_t)random_below(70000);
+    bc_epilogue_args made = {.channels = channels,
+                             .channel_base = channel_base,
+                             .pixel_base = is_halved ? pixel_base : NULL,
+                             .pixel_base_stride = 1 + kind % 2,
+                             .count_shift = !is_halved,
+                             .sum_shift = is_halved,
+                             .scale = scale,
+                             .bias = bias,
+                             .neuron = neurons[kind % NEURONS],
+                             .format = BC_FLOAT32};
+    if (made.neuron.type == BC_NEURON_PRELU) made.neuron.a_terms = slope;
+    return made;
+}
+
+/* The same sums, finished: what the epilogue makes of the counts. */
+static void expect_finished(const subject *isa, bc_chain_sums_args args, const int32_t *counts,
+                            size_t counts_stride, size_t kind) {
+    const size_t channels = args.blocks * isa->kernels->chain_block_filters, pixels = args.runs * args.pixels;
+    const size_t stride = channels + kind % 3, total = (pixels - 1) * stride + channels;
+    float *expected = memory_input(total * sizeof *expected), *actual = memory_output(total * sizeof *actual);
+    memset(expected, MEMORY_FILL, total * sizeof *expected);
+    bc_epilogue_args finish = finish_terms(kind, channels, pixels);
+    finish.counts = counts;
+    finish.row_stride = counts_stride;
+    finish.pixels = pixels;
+    finish.destination = expected;
+    finish.destination_stride = (ptrdiff_t)stride;
+    isa->portable->epilogue(&finish);
+    finish.counts = NULL;
+    finish.destination = actual;
+    args.finish = &finish;
+    isa->kernels->chain_sums(&args);
+    expect_f32("results", actual, expected, total);
+}
+
 static void chain_sums_case(const subject *isa, chain_sizes sizes) {
     case_begin(
         "filters %zu, rows %zu, row taps %zu, channels %zu, step %zu, runs %zu, pixels %zu, patterns %d %d",
@@ -355,19 +408,25 @@ static void chain_sums_case(const subject *isa, chain_sizes sizes) {
     int32_t *actual = memory_output(total * sizeof *actual);
     /* All blocks at once, or as many as a caller that splits them takes. */
     const size_t step = pixels % 2 ? blocks : divide_up(64, lanes);
-    for (size_t first = 0; first < blocks; first += step)
-        kernels->chain_sums(&(bc_chain_sums_args){.chain = chains,
-                                                  .words = taps * words,
-                                                  .runs = sizes.runs,
-                                                  .pixels = sizes.pixels,
-                                                  .run_stride = entries,
-                                                  .pixel_stride = sizes.step * sizes.rows,
-                                                  .weights = (const char *)packed + first * block_bytes,
-                                                  .blocks = blocks - first < step ? blocks - first : step,
-                                                  .next_weights = sizes.pixels % 4 < 2 ? packed : NULL,
-                                                  .counts = actual + first * lanes,
-                                                  .counts_stride = counts_stride});
+    bc_chain_sums_args args = {.chain = chains,
+                               .words = taps * words,
+                               .runs = sizes.runs,
+                               .pixels = sizes.pixels,
+                               .run_stride = entries,
+                               .pixel_stride = sizes.step * sizes.rows,
+                               .next_weights = sizes.pixels % 4 < 2 ? packed : NULL,
+                               .counts_stride = counts_stride};
+    for (size_t first = 0; first < blocks; first += step) {
+        args.weights = (const char *)packed + first * block_bytes;
+        args.blocks = blocks - first < step ? blocks - first : step;
+        args.counts = actual + first * lanes;
+        kernels->chain_sums(&args);
+    }
     expect_i32("counts", actual, expected, total);
+    static size_t kind = 0;
+    args.weights = packed;
+    args.blocks = blocks;
+    if (total && row <= BC_EPILOGUE_CHANNELS) expect_finished(isa, args, expected, counts_stride, kind++);
     case_end();
 }
 
