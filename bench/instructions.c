@@ -84,8 +84,17 @@ static void count_bits(const bc_kernels *kernels) {
     const uint64_t *source = filled(3 * row * WORDS * sizeof *source);
     int32_t *counts = filled(PIXELS * blocks * kernels->xorpop_block_filters * sizeof *counts);
     const size_t counts_stride = blocks * kernels->xorpop_block_filters;
-    const bc_xorpop_args sums = {source, WORDS,  offset, TAPS,   WORDS,
-                                 packed, PIXELS, blocks, counts, counts_stride};
+    const bc_xorpop_args sums = {.source = source,
+                                 .source_stride = WORDS,
+                                 .tap_offset = offset,
+                                 .taps = TAPS,
+                                 .words = WORDS,
+                                 .weights = packed,
+                                 .runs = 1,
+                                 .pixels = PIXELS,
+                                 .blocks = blocks,
+                                 .counts = counts,
+                                 .counts_stride = counts_stride};
     COUNT("xorpop", kernels->xorpop(&sums));
     const bc_window_popcount_args window = {source, WORDS, offset, TAPS, WORDS, PIXELS, counts};
     COUNT("window_popcount", kernels->window_popcount(&window));

@@ -398,6 +398,8 @@ cdef class XorpopWeights:
         args.taps = self.taps
         args.words = self.words
         args.weights = data(self.storage)
+        args.runs = 1
+        args.run_stride = 0
         args.pixels = source.shape[0]
         args.blocks = self.blocks
         args.counts = <int32_t *>data(out)

@@ -54,11 +54,11 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct bc_xorpop_args:
         const uint64_t *source
-        ptrdiff_t source_stride
+        ptrdiff_t source_stride, run_stride
         const ptrdiff_t *tap_offset
         size_t taps, words
         const void *weights
-        size_t pixels, blocks
+        size_t runs, pixels, blocks
         int32_t *counts
         size_t counts_stride
 

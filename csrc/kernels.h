@@ -59,11 +59,11 @@ typedef struct bc_xorpop_weights_args {
 
 typedef struct bc_xorpop_args {
     const uint64_t *source;
-    ptrdiff_t source_stride;
+    ptrdiff_t source_stride, run_stride;
     const ptrdiff_t *tap_offset;
     size_t taps, words;
     const void *weights; /* `blocks` blocks */
-    size_t pixels, blocks;
+    size_t runs, pixels, blocks;
     int32_t *counts;
     size_t counts_stride;
 } bc_xorpop_args;
@@ -88,6 +88,17 @@ typedef struct bc_epilogue_args {
     const float *pack_bias, *pack_scale;     /* [channels], or both NULL; BC_BITS only */
     const int32_t *bit_threshold, *bit_flip; /* [channels], or both NULL; BC_BITS and counts only */
 } bc_epilogue_args;
+
+/* For families that sum one run after the other. */
+static inline void bc_for_runs(const bc_xorpop_args *args, void (*sum_run)(const bc_xorpop_args *run)) {
+    bc_xorpop_args run = *args;
+    run.runs = 1;
+    for (size_t i = 0; i < args->runs; i++) {
+        run.source = args->source + (ptrdiff_t)i * args->run_stride;
+        run.counts = args->counts + i * args->pixels * args->counts_stride;
+        sum_run(&run);
+    }
+}
 
 typedef struct bc_chain_source_args {
     const uint64_t *source;

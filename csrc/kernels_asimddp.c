@@ -242,7 +242,7 @@ static void sum_parities(const bc_xorpop_args *args, const uint8_t *weights, int
     for (size_t i = 0; i < FILTERS / 4; i++) vst1q_s32(start + 4 * i, sums[i]);
 }
 
-static void xorpop(const bc_xorpop_args *args) {
+static void xorpop_run(const bc_xorpop_args *args) {
     static void (*const run[BLOCKS][7])(const tile *) = {
         {[6] = run_tile_6x1, [4] = run_tile_4x1, [2] = run_tile_2x1, [1] = run_tile_1x1},
         {[6] = run_tile_6x2, [4] = run_tile_4x2, [2] = run_tile_2x2, [1] = run_tile_1x2},
@@ -261,6 +261,8 @@ static void xorpop(const bc_xorpop_args *args) {
         }
     }
 }
+
+static void xorpop(const bc_xorpop_args *args) { bc_for_runs(args, xorpop_run); }
 
 const bc_kernels bc_kernels_asimddp = {
     .xorpop_block_filters = FILTERS,

@@ -223,256 +223,9 @@ static inline int all_finite(floats x) {
 #define PACK_STRIP_BYTES 5120
 #include "pack_template.h"
 
-/* ---- XNOR: half counts (half_counts.h) of 32 filters to a vector of bytes, two pixels at once --------------------- */
+/* ---- XNOR ----------------------------------------------------------------------------------------- */
 
-/* Bytes sum A + 16 B modulo 256, A and B being the sums of two pixels, and beside that the same shifted right by 4, which
- * tells the two apart, until one could overflow: that is a part. */
-enum {
-    BLOCK_FILTERS = 32,
-    /* 544. With 512, blocks of 8, 16, ... words lie whole pages apart, and on Zen 5 loads from the same place of several
-     * pages wait for each other: a word of a tile takes 58 to 65 cycles instead of 48. */
-    WORD_BYTES = BC_HALF_WORD_BYTES(BLOCK_FILTERS),
-    MOST_PAIRS = 2, /* of pixels, side by side */
-    MOST_VECTORS =
-        4, /* blocks side by side; with one pair, or two with two: sums and what is between stay in registers */
-    PART_WORDS = 7,  /* a word adds up to 32 to a byte */
-    STRIP_PARTS = 6, /* whose weights stay in the cache while pixels go by: 90 KiB of MOST_VECTORS blocks */
-};
-
-/* Filters of a block lie in the order in which store_counts wants them. */
-static void xorpop_weights(const bc_xorpop_weights_args *args) {
-    uint8_t lane_of[BLOCK_FILTERS];
-    for (int i = 0; i < BLOCK_FILTERS; i++)
-        lane_of[i] = (uint8_t)(i / 16 + 2 * (i % 4 + i / 8 % 2 * 4 + i / 4 % 2 * 8));
-    bc_half_weights(args, BLOCK_FILTERS, lane_of);
-}
-
-/* Numbers of a block's filters in 16-bit lanes: those of even bytes and those of odd ones. */
-typedef struct shorts {
-    __m256i even, odd;
-} shorts;
-
-/* Words that lie side by side, in the source as in the weights. */
-typedef struct run {
-    ptrdiff_t offset; /* from a pixel's first word */
-    size_t words;
-} run;
-
-/* A stretch of the windows, against some blocks. */
-typedef struct strip {
-    size_t parts, words;
-    size_t part_runs[STRIP_PARTS];
-    run runs[STRIP_PARTS * PART_WORDS];
-    const uint8_t *weights; /* of the first block */
-    size_t block_bytes;
-    shorts weight_parities[MOST_VECTORS]; /* sums of p(w) */
-    ptrdiff_t source_stride;
-    size_t counts_stride;
-    int accumulate;
-} strip;
-
-/* Tells a pair's sums apart. In 16-bit lanes, `both` is A + 16 B modulo 256 of an even byte and of the odd one above. `second`
- * is the sum of the same shifted right by 4: B in odd bytes, and in even ones B + 16 times the A of the odd byte. */
-static inline void add_pair(__m256i both, __m256i second, shorts *a, shorts *b) {
-    const __m256i low = _mm256_set1_epi16(0x00ff);
-    const __m256i odd_b = _mm256_srli_epi16(second, 8);
-    const __m256i odd_a = _mm256_srli_epi16(_mm256_sub_epi16(both, _mm256_slli_epi16(odd_b, 12)), 8);
-    const __m256i even_b = _mm256_and_si256(_mm256_sub_epi16(second, _mm256_slli_epi16(odd_a, 4)), low);
-    const __m256i even_a = _mm256_and_si256(_mm256_sub_epi16(both, _mm256_slli_epi16(even_b, 4)), low);
-    a->even = _mm256_add_epi16(a->even, even_a);
-    a->odd = _mm256_add_epi16(a->odd, odd_a);
-    b->even = _mm256_add_epi16(b->even, even_b);
-    b->odd = _mm256_add_epi16(b->odd, odd_b);
-}
-
-static inline void store_shorts(__m256i lanes, int32_t *counts, int accumulate) {
-    const __m256i zero = _mm256_setzero_si256();
-    const __m256i wide[2] = {_mm256_unpacklo_epi16(lanes, zero), _mm256_unpackhi_epi16(lanes, zero)};
-    UNROLL
-    for (int i = 0; i < 2; i++) {
-        __m256i *at = (__m256i *)counts + i;
-        _mm256_storeu_si256(at, accumulate ? _mm256_add_epi32(_mm256_loadu_si256(at), wide[i]) : wide[i]);
-    }
-}
-
-/* counts = 2 * halves + parities - weight_parities, or that much more. */
-static inline void store_counts(const shorts *halves, uint64_t parities, const shorts *weight_parities,
-                                int32_t *counts, int accumulate) {
-    const __m256i parity = _mm256_set1_epi16((short)parities);
-    const __m256i even = _mm256_sub_epi16(parity, weight_parities->even);
-    const __m256i odd = _mm256_sub_epi16(parity, weight_parities->odd);
-    store_shorts(_mm256_add_epi16(_mm256_add_epi16(halves->even, halves->even), even), counts, accumulate);
-    store_shorts(_mm256_add_epi16(_mm256_add_epi16(halves->odd, halves->odd), odd), counts + 16, accumulate);
-}
-
-/* Adds what 16 look-ups find for a pair of pixels, in groups of 5 or 6: at most 12 in 4 bits. */
-BC_FORCE_INLINE void add_word(__m256i *both, __m256i *second, const uint64_t rows[2], const uint8_t *weights,
-                              size_t block_bytes, const int vectors) {
-    __m256i group[MOST_VECTORS];
-    UNROLL
-    for (int step = 0; step < BC_HALF_STEPS; step++) {
-        const int first_of_group = step == 0 || step == 5 || step == 10;
-        const int last_of_group = step == 4 || step == 9 || step == BC_HALF_STEPS - 1;
-        const uint64_t *row = bc_half_rows[rows[step / 8] >> step % 8 * 8 & 255];
-        const __m256i halves = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)row));
-        UNROLL
-        for (int v = 0; v < vectors; v++) {
-            const uint8_t *filters = weights + (size_t)v * block_bytes + step * BLOCK_FILTERS;
-            const __m256i found = _mm256_shuffle_epi8(halves, _mm256_loadu_si256((const __m256i *)filters));
-            group[v] = first_of_group ? found : _mm256_add_epi8(group[v], found);
-            KEEP_ORDER(group[v]);
-            if (!last_of_group) continue;
-            both[v] = _mm256_add_epi8(both[v], group[v]);
-            second[v] = _mm256_add_epi8(second[v], _mm256_srli_epi16(group[v], 4));
-            KEEP_ORDER(both[v]);
-            KEEP_ORDER(second[v]);
-        }
-    }
-}
-
-/* `pixels`, whose first one's words begin at `source`, against `vectors` blocks: both constants. */
-BC_FORCE_INLINE void sum_tile(const strip *strip, const uint64_t *source, int32_t *counts, const int pixels,
-                              const int vectors) {
-    const int pairs = (pixels + 1) / 2;
-    const ptrdiff_t apart = pixels > 1 ? strip->source_stride : 0; /* one alone pairs with itself */
-    const size_t block_bytes = strip->block_bytes;
-    const uint8_t *weights = strip->weights;
-    shorts halves[2 * MOST_PAIRS][MOST_VECTORS];
-    uint64_t parities[2 * MOST_PAIRS];
-    UNROLL
-    for (int p = 0; p < 2 * pairs; p++) {
-        parities[p] = 0;
-        UNROLL
-        for (int v = 0; v < vectors; v++)
-            halves[p][v] = (shorts){_mm256_setzero_si256(), _mm256_setzero_si256()};
-    }
-    const run *run = strip->runs;
-    for (size_t part = 0; part < strip->parts; part++) {
-        const struct run *const part_end = run + strip->part_runs[part];
-        __m256i both[MOST_PAIRS][MOST_VECTORS], second[MOST_PAIRS][MOST_VECTORS];
-        uint64_t
-            part_parities[MOST_PAIRS]; /* in each 4 bits, how often p(a) was 1 there; pixels take turns */
-        UNROLL
-        for (int p = 0; p < pairs; p++) {
-            part_parities[p] = 0;
-            UNROLL
-            for (int v = 0; v < vectors; v++) both[p][v] = second[p][v] = _mm256_setzero_si256();
-        }
-        for (; run != part_end; run++) {
-            const uint64_t *word = source + run->offset, *const end = word + run->words;
-            for (; word != end; word++, weights += WORD_BYTES) {
-                UNROLL
-                for (int p = 0; p < pairs; p++) {
-                    uint64_t rows[2];
-                    bc_find_rows(rows, word[2 * p * apart], word[(2 * p + 1) * apart]);
-                    part_parities[p] += bc_nibble_parities(rows[0]) + bc_nibble_parities(rows[1]);
-                    add_word(both[p], second[p], rows, weights, block_bytes, vectors);
-                }
-            }
-        }
-        UNROLL
-        for (int p = 0; p < pairs; p++) {
-            parities[2 * p] += bc_add_low_nibbles(part_parities[p]);
-            parities[2 * p + 1] += bc_add_low_nibbles(part_parities[p] >> 4);
-            UNROLL
-            for (int v = 0; v < vectors; v++)
-                add_pair(both[p][v], second[p][v], &halves[2 * p][v], &halves[2 * p + 1][v]);
-        }
-    }
-    const int accumulate = strip->accumulate;
-    const size_t counts_stride = strip->counts_stride;
-    UNROLL
-    for (int p = 0; p < pixels; p++) {
-        UNROLL
-        for (int v = 0; v < vectors; v++)
-            store_counts(&halves[p][v], parities[p], &strip->weight_parities[v],
-                         counts + (size_t)p * counts_stride + (size_t)v * BLOCK_FILTERS, accumulate);
-    }
-}
-
-#define SUM_TILE(PIXELS, VECTORS)                                                                            \
-    static void sum_tile_##PIXELS##x##VECTORS(const strip *strip, const uint64_t *source, int32_t *counts) { \
-        sum_tile(strip, source, counts, PIXELS, VECTORS);                                                    \
-    }
-SUM_TILE(2, 4)
-SUM_TILE(1, 4)
-SUM_TILE(2, 3)
-SUM_TILE(1, 3)
-SUM_TILE(4, 2)
-SUM_TILE(2, 2)
-SUM_TILE(1, 2)
-SUM_TILE(4, 1)
-SUM_TILE(2, 1)
-SUM_TILE(1, 1)
-
-/* The sums of p(w) of a block. */
-static shorts sum_weight_parities(const uint8_t *weights, size_t words) {
-    shorts sums = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-    for (; words; words--, weights += WORD_BYTES) {
-        const __m256i bytes = _mm256_loadu_si256((const __m256i *)(weights + BC_HALF_STEPS * BLOCK_FILTERS));
-        sums.even = _mm256_add_epi16(sums.even, _mm256_and_si256(bytes, _mm256_set1_epi16(0x00ff)));
-        sums.odd = _mm256_add_epi16(sums.odd, _mm256_srli_epi16(bytes, 8));
-    }
-    return sums;
-}
-
-/* Words [begin, end) of the windows, counted through its taps. */
-static void find_runs(const bc_xorpop_args *args, size_t begin, size_t end, strip *strip) {
-    strip->words = end - begin;
-    strip->parts = 0;
-    run *run = strip->runs;
-    for (size_t first = begin, last; first < end; first = last) {
-        const struct run *const part_runs = run;
-        last = end - first > PART_WORDS ? first + PART_WORDS : end;
-        for (size_t word = first; word < last; word++) {
-            const ptrdiff_t offset = args->tap_offset[word / args->words] + (ptrdiff_t)(word % args->words);
-            if (run != part_runs && offset == run[-1].offset + (ptrdiff_t)run[-1].words)
-                run[-1].words++;
-            else
-                *run++ = (struct run){offset, 1};
-        }
-        strip->part_runs[strip->parts++] = (size_t)(run - part_runs);
-    }
-}
-
-/* A strip of all pixels, against at most MOST_VECTORS blocks. */
-static void sum_strip(const bc_xorpop_args *args, strip *strip, size_t vectors, int32_t *counts) {
-    typedef void sum_function(const struct strip *, const uint64_t *, int32_t *);
-    static sum_function *const sums[][5] = {
-        [1] = {[1] = sum_tile_1x1, [2] = sum_tile_2x1, [4] = sum_tile_4x1},
-        [2] = {[1] = sum_tile_1x2, [2] = sum_tile_2x2, [4] = sum_tile_4x2},
-        [3] = {[1] = sum_tile_1x3, [2] = sum_tile_2x3},
-        [4] = {[1] = sum_tile_1x4, [2] = sum_tile_2x4},
-    };
-    for (size_t v = 0; v < vectors; v++)
-        strip->weight_parities[v] =
-            sum_weight_parities(strip->weights + v * strip->block_bytes, strip->words);
-    for (size_t pixel = 0, pixels; pixel < args->pixels; pixel += pixels) {
-        const size_t left = args->pixels - pixel;
-        pixels = left >= 4 && vectors <= 2 ? 4 : left >= 2 ? 2 : 1;
-        sums[vectors][pixels](strip, args->source + (ptrdiff_t)pixel * args->source_stride,
-                              counts + pixel * args->counts_stride);
-    }
-}
-
-static void xorpop(const bc_xorpop_args *args) {
-    const size_t window_words = args->taps * args->words, most = STRIP_PARTS * PART_WORDS;
-    strip strip = {.block_bytes = window_words * WORD_BYTES,
-                   .source_stride = args->source_stride,
-                   .counts_stride = args->counts_stride};
-    size_t begin = 0, end;
-    do { /* once even where there are no words */
-        end = window_words - begin > most ? begin + most : window_words;
-        find_runs(args, begin, end, &strip);
-        strip.accumulate = begin > 0;
-        for (size_t block = 0, vectors; block < args->blocks; block += vectors) {
-            vectors = args->blocks - block < MOST_VECTORS ? args->blocks - block : MOST_VECTORS;
-            strip.weights = (const uint8_t *)args->weights + (block * window_words + begin) * WORD_BYTES;
-            sum_strip(args, &strip, vectors, args->counts + block * BLOCK_FILTERS);
-        }
-        begin = end;
-    } while (begin < window_words);
-}
+#include "xorpop_avx2.h"
 
 static void window_popcount(const bc_window_popcount_args *args) {
     for (size_t pixel = 0; pixel < args->pixels; pixel++) {
@@ -556,7 +309,7 @@ static void signsum_expand(const bc_signsum_expand_args *args) {
         table += TABLE;                                                                                   \
     }
 
-#define SIGNSUM_TILE(NAME, PIXELS, VECTORS)                                                         \
+#define SIGNSUM_TILES(NAME, PIXELS, VECTORS)                                                        \
     static inline void NAME(const bc_signsum_args *args, const float *source, const uint32_t *word, \
                             float *out) {                                                           \
         const size_t block_words = args->block_stride_bytes / sizeof *word;                         \
@@ -595,10 +348,10 @@ static void signsum_expand(const bc_signsum_expand_args *args) {
         }                                                                                           \
     }
 
-SIGNSUM_TILE(signsum_5x2, 5, 2)
-SIGNSUM_TILE(signsum_4x2, 4, 2)
-SIGNSUM_TILE(signsum_2x2, 2, 2)
-SIGNSUM_TILE(signsum_1x2, 1, 2)
+SIGNSUM_TILES(signsum_5x2, 5, 2)
+SIGNSUM_TILES(signsum_4x2, 4, 2)
+SIGNSUM_TILES(signsum_2x2, 2, 2)
+SIGNSUM_TILES(signsum_1x2, 1, 2)
 
 /* How many of the pixels that are left a tile takes: few are slow, so that 6 are better taken as 4 and 2, and 8 as 4 and 4. */
 static size_t signsum_pixels(size_t left) {

@@ -236,7 +236,7 @@ typedef struct xorpop_tile {
                 int32_t *counts);
 } xorpop_tile;
 
-static void xorpop(const bc_xorpop_args *args) {
+static void xorpop_run(const bc_xorpop_args *args) {
     static const xorpop_tile one_pixel[] = {{1, xorpop_1x8}};
     static const xorpop_tile wide[] = {{3, xorpop_3x4}, {2, xorpop_2x4}, {1, xorpop_1x4}};
     static const xorpop_tile narrow[] = {{4, xorpop_4x2}, {2, xorpop_2x2}, {1, xorpop_1x2}};
@@ -271,6 +271,8 @@ static void xorpop(const bc_xorpop_args *args) {
     rest.counts += filter;
     bc_kernels_avx512vpopcnt.xorpop(&rest);
 }
+
+static void xorpop(const bc_xorpop_args *args) { bc_for_runs(args, xorpop_run); }
 
 const bc_kernels bc_kernels_avx512carrysave = {
     .xorpop_block_filters = BLOCK_FILTERS,

@@ -499,7 +499,7 @@ static void xorpop_one_pixel(const bc_xorpop_args *args) {
     }
 }
 
-static void xorpop(const bc_xorpop_args *args) {
+static void xorpop_run(const bc_xorpop_args *args) {
     const size_t words = args->taps * args->words;
     if (words && words <= SHORT_WORDS)
         xorpop_short(args);
@@ -508,6 +508,8 @@ static void xorpop(const bc_xorpop_args *args) {
     else
         xorpop_long(args);
 }
+
+static void xorpop(const bc_xorpop_args *args) { bc_for_runs(args, xorpop_run); }
 
 /* Windows of few words, one pixel after the other without gaps: the words of neighbouring pixels fill a vector, so that no
  * lanes are added up before all taps are. */

@@ -276,7 +276,7 @@ BC_FORCE_INLINE void xorpop_tile(const bc_xorpop_args *args, const uint64_t *sou
     }
 }
 
-static void xorpop(const bc_xorpop_args *args) {
+static void xorpop_run(const bc_xorpop_args *args) {
     const size_t block_words = args->taps * args->words * BLOCK_FILTERS;
     for (size_t block = 0; block < args->blocks; block++) {
         const uint64_t *weights = (const uint64_t *)args->weights + block * block_words;
@@ -295,6 +295,8 @@ static void xorpop(const bc_xorpop_args *args) {
         }
     }
 }
+
+static void xorpop(const bc_xorpop_args *args) { bc_for_runs(args, xorpop_run); }
 
 static void window_popcount(const bc_window_popcount_args *args) {
     for (size_t pixel = 0; pixel < args->pixels; pixel++) {

@@ -200,7 +200,7 @@ static void xorpop_weights(const bc_xorpop_weights_args *args) {
                 }
 }
 
-static void xorpop(const bc_xorpop_args *args) {
+static void xorpop_run(const bc_xorpop_args *args) {
     for (size_t pixel = 0; pixel < args->pixels; pixel++) {
         const uint64_t *source = args->source + (ptrdiff_t)pixel * args->source_stride;
         const uint64_t *weights = args->weights;
@@ -217,6 +217,8 @@ static void xorpop(const bc_xorpop_args *args) {
         }
     }
 }
+
+static void xorpop(const bc_xorpop_args *args) { bc_for_runs(args, xorpop_run); }
 
 /* ---- XNOR by chains: blocks of 32 filters, [block][word][2][32] uint32, low halves and running XORs ------- */
 

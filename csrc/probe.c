@@ -40,6 +40,7 @@ static void sum_once(const bc_kernels *kernels, int32_t *counts) {
                                           .taps = TAPS,
                                           .words = WORDS,
                                           .weights = weights,
+                                          .runs = 1,
                                           .pixels = PIXELS,
                                           .blocks = FILTERS / kernels->xorpop_block_filters,
                                           .counts = counts,

@@ -553,19 +553,22 @@ static void sum_bits(const run *run, const bc_tile *tile, const bc_tile *origin,
     const bc_walk walk = walk_of(tile, &plan->sum_steps);
     const uint64_t *words = first_words(run, tile, origin, chunk->group);
     const size_t filters = chunk->blocks * layer->block_filters;
-    FOR_RUNS(walk, at, pixel)
-    layer->kernels->xorpop(&(bc_xorpop_args){
-        .source = words + at,
-        .source_stride = walk.loops[0].stride,
-        .tap_offset = plan->tap_offset,
-        .taps = layer->sum_taps,
-        .words = layer->tap_words,
-        .weights = (const char *)layer->blocks + chunk->first_block * layer->block_bytes,
-        .pixels = walk.loops[0].count,
-        .blocks = chunk->blocks,
-        .counts = (int32_t *)scratch->sums + pixel * filters,
-        .counts_stride = filters,
-    });
+    const bc_loop *pixels = &walk.loops[0], *runs = &walk.loops[1], *images = &walk.loops[2];
+    for (size_t image = 0; image < images->count; image++)
+        layer->kernels->xorpop(&(bc_xorpop_args){
+            .source = words + image * (size_t)images->stride,
+            .source_stride = pixels->stride,
+            .run_stride = runs->stride,
+            .tap_offset = plan->tap_offset,
+            .taps = layer->sum_taps,
+            .words = layer->tap_words,
+            .weights = (const char *)layer->blocks + chunk->first_block * layer->block_bytes,
+            .runs = runs->count,
+            .pixels = pixels->count,
+            .blocks = chunk->blocks,
+            .counts = (int32_t *)scratch->sums + image * images->pixels * filters,
+            .counts_stride = filters,
+        });
 }
 
 /* Kernel rows summed at once: more of them would let rounding errors pile up past a quarter of the terms when rows

@@ -43,6 +43,7 @@ static void xorpop(const bc_kernels *kernels, size_t channels) {
                                       .taps = 9,
                                       .words = channels / 64,
                                       .weights = blocks,
+                                      .runs = 1,
                                       .pixels = PIXELS,
                                       .blocks = FILTERS / kernels->xorpop_block_filters,
                                       .counts = counts,

@@ -11,15 +11,16 @@ static int popcount_of(uint64_t word) {
 
 /* A source of pixels whose taps lie anywhere: behind each other, before the pixel, or at the same place. */
 typedef struct window_case {
-    size_t taps, words, pixels;
-    ptrdiff_t stride;
+    size_t taps, words;
+    size_t runs, pixels; /* of each run */
+    ptrdiff_t stride, run_stride;
     const uint64_t *source; /* word 0 of pixel 0, tap offset 0 */
     ptrdiff_t *tap_offset;
 } window_case;
 
 static window_case make_window(size_t taps, size_t words, size_t pixels, size_t stride_kind,
                                bit_pattern pattern) {
-    window_case made = {.taps = taps, .words = words, .pixels = pixels};
+    window_case made = {.taps = taps, .words = words, .runs = 1, .pixels = pixels};
     const size_t spread = taps < 4 ? taps : 4; /* places for a tap, in words, so that some coincide */
     const size_t row = taps ? (spread - 1) + words : 0;
     made.stride = stride_of_kind(stride_kind, words);
@@ -35,8 +36,22 @@ static window_case make_window(size_t taps, size_t words, size_t pixels, size_t 
     return made;
 }
 
+/* Its pixels as several runs, where their number allows: behind each other, overlapping, or all of them the same. */
+static void cut_runs(window_case *window) {
+    const size_t runs = 2 + random_below(3);
+    if (window->pixels % runs) return;
+    window->runs = runs;
+    window->pixels /= runs;
+    window->run_stride = (ptrdiff_t)random_below(3) * window->stride;
+    if (random_below(2)) window->run_stride = (ptrdiff_t)window->pixels * window->stride;
+    if (window->pixels < 2) window->run_stride = window->stride;
+}
+
+/* Of a pixel, counted through all runs. */
 static uint64_t window_word(const window_case *window, size_t pixel, size_t tap, size_t word) {
-    return window->source[(ptrdiff_t)pixel * window->stride + window->tap_offset[tap] + (ptrdiff_t)word];
+    const ptrdiff_t run = (ptrdiff_t)(pixel / window->pixels), place = (ptrdiff_t)(pixel % window->pixels);
+    return window->source[run * window->run_stride + place * window->stride + window->tap_offset[tap] +
+                          (ptrdiff_t)word];
 }
 
 /* ---- XNOR ----------------------------------------------------------------------------------------- */
@@ -79,7 +94,8 @@ static void xorpop_case(const subject *isa, xorpop_sizes sizes) {
         .blocks = memory_output(blocks * sizes.taps * words * kernels->xorpop_block_word_bytes)};
     kernels->xorpop_weights(&packing);
 
-    const window_case window = make_window(sizes.taps, words, sizes.pixels, sizes.stride_kind, sizes.source);
+    window_case window = make_window(sizes.taps, words, sizes.pixels, sizes.stride_kind, sizes.source);
+    cut_runs(&window);
     for (size_t pixel = 0; stripes && pixel < sizes.pixels; pixel++)
         fill_words((uint64_t *)window.source + pixel * words, words, pixel % 2 ? BITS_ZERO : BITS_ONE);
     const size_t row = blocks * lanes, counts_stride = row + sizes.pixels % 3;
@@ -104,11 +120,13 @@ static void xorpop_case(const subject *isa, xorpop_sizes sizes) {
     do {
         kernels->xorpop(&(bc_xorpop_args){.source = window.source,
                                           .source_stride = window.stride,
+                                          .run_stride = window.run_stride,
                                           .tap_offset = window.tap_offset,
                                           .taps = sizes.taps,
                                           .words = words,
                                           .weights = (const char *)packing.blocks + first * block_bytes,
-                                          .pixels = sizes.pixels,
+                                          .runs = window.runs,
+                                          .pixels = window.pixels,
                                           .blocks = blocks - first < step ? blocks - first : step,
                                           .counts = actual + first * lanes,
                                           .counts_stride = counts_stride});
@@ -216,6 +234,7 @@ void bench_xorpop(bench *timer, const bc_kernels *kernels) {
                            .taps = BENCH_TAPS,
                            .words = BENCH_WORDS,
                            .weights = bench_blocks,
+                           .runs = 1,
                            .pixels = BENCH_PIXELS,
                            .blocks = BENCH_CHANNELS / kernels->xorpop_block_filters,
                            .counts = bench_counts,
