@@ -16,6 +16,15 @@
 #define BC_FORCE_INLINE static inline
 #endif
 
+/* A function of its own, where a loop is short of registers for what its callers have in them. */
+#if defined(__GNUC__)
+#define BC_NO_INLINE static __attribute__((noinline))
+#elif defined(_MSC_VER)
+#define BC_NO_INLINE static __declspec(noinline)
+#else
+#define BC_NO_INLINE static
+#endif
+
 /* Before a loop with a constant number of turns. Left alone, compilers unroll too late to keep the arrays of a tile of sums in
  * registers. */
 #if defined(__clang__)

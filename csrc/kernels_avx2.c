@@ -124,24 +124,25 @@ static inline floats with_terms(floats x, floats bias, floats scale) {
         (floats){_mm256_add_ps(x.low, bias.low), _mm256_fmadd_ps(x.high, opaque_one(), bias.high)}, scale);
 }
 
-/* x comes last, as what an operation reads from memory itself does. */
-static inline __m256i not_below(__m256 x, __m256 limit) {
-    return _mm256_castps_si256(_mm256_cmp_ps(limit, x, _CMP_NGT_UQ));
+/* What comes last an operation may read from memory itself: x, or the limit where x is in a register anyway. */
+BC_FORCE_INLINE __m256i not_below(__m256 x, __m256 limit, int in_register) {
+    return _mm256_castps_si256(in_register ? _mm256_cmp_ps(x, limit, _CMP_NLT_UQ)
+                                           : _mm256_cmp_ps(limit, x, _CMP_NGT_UQ));
 }
 
 /* Bytes, all bits set where a lane of x or y is not below its limit. vpackss leaves their 4-byte pieces in the order
  * 0 2 4 6 1 3 5 7. */
-static inline __m256i not_below_pair(floats x, floats y, floats limit_x, floats limit_y) {
-    const __m256i shorts_x =
-        _mm256_packs_epi32(not_below(x.low, limit_x.low), not_below(x.high, limit_x.high));
-    const __m256i shorts_y =
-        _mm256_packs_epi32(not_below(y.low, limit_y.low), not_below(y.high, limit_y.high));
+BC_FORCE_INLINE __m256i not_below_pair(floats x, floats y, floats limit_x, floats limit_y, int in_register) {
+    const __m256i shorts_x = _mm256_packs_epi32(not_below(x.low, limit_x.low, in_register),
+                                                not_below(x.high, limit_x.high, in_register));
+    const __m256i shorts_y = _mm256_packs_epi32(not_below(y.low, limit_y.low, in_register),
+                                                not_below(y.high, limit_y.high, in_register));
     return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(shorts_x, shorts_y),
                                        _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
 static inline uint32_t nonnegative_pair(floats x, floats y) {
-    return (uint32_t)_mm256_movemask_epi8(not_below_pair(x, y, spread(0.0f), spread(0.0f)));
+    return (uint32_t)_mm256_movemask_epi8(not_below_pair(x, y, spread(0.0f), spread(0.0f), 0));
 }
 
 /* GCC 12 would load terms once for each pixel, rather than once for a group. */
@@ -187,24 +188,29 @@ static inline void cut_words(const uint64_t *from, size_t count, size_t bits, si
 #define PACK_AHEAD 0
 #include "terms_template.h"
 
-static inline uint32_t not_below_bits(const floats *x, const floats *threshold, int parts) {
+BC_FORCE_INLINE uint32_t not_below_bits(const floats *x, const floats *threshold, int parts,
+                                        int in_register) {
     const floats none = spread(0.0f);
     if (parts == 0) return 0;
-    const __m256i bytes =
-        not_below_pair(x[0], parts > 1 ? x[1] : none, threshold[0], parts > 1 ? threshold[1] : none);
+    const __m256i bytes = not_below_pair(x[0], parts > 1 ? x[1] : none, threshold[0],
+                                         parts > 1 ? threshold[1] : none, in_register);
     return (uint32_t)_mm256_movemask_epi8(bytes);
 }
 
 BC_FORCE_INLINE void pack_bits(const floats *x, const floats *threshold, int parts, uint64_t present,
                                void *bits) {
-    const uint32_t made = not_below_bits(x, threshold, parts) & (uint32_t)present;
+    const uint32_t made = not_below_bits(x, threshold, parts, 0) & (uint32_t)present;
     memcpy(bits, &made, sizeof made);
 }
 
 BC_FORCE_INLINE void pack_flipped(const floats *x, const floats *threshold, int parts, uint64_t flip,
                                   uint64_t present, void *bits) {
-    const uint32_t made = (not_below_bits(x, threshold, parts) ^ (uint32_t)flip) & (uint32_t)present;
+    const uint32_t made = (not_below_bits(x, threshold, parts, 1) ^ (uint32_t)flip) & (uint32_t)present;
     memcpy(bits, &made, sizeof made);
+}
+
+BC_FORCE_INLINE uint64_t joined_bits(const floats *x, const floats *threshold, int watched) {
+    return not_below_bits(x, threshold, 2, watched);
 }
 
 static inline floats multiply_add(floats x, floats y, floats sum) {
@@ -220,6 +226,8 @@ static inline int all_finite(floats x) {
 #define PACK_KEPT_PARTS 6
 #define PACK_WATCHED 2
 #define PACK_AT_ONCE 2
+#define PACK_VECTOR_BYTES 32
+#define PACK_ALIGNED_WORDS 1
 #define PACK_STRIP_BYTES 5120
 #include "pack_template.h"
 

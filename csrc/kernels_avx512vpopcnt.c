@@ -155,21 +155,33 @@ BC_FORCE_INLINE void pack_bits(const floats *x, const floats *threshold, int par
     }
 }
 
-/* By signs of differences, packed to bytes. vpackss leaves their 4-byte pieces in this order. */
-BC_FORCE_INLINE void pack_flipped(const floats *x, const floats *threshold, int parts, uint64_t flip,
-                                  uint64_t present, void *bits) {
+/* Signs of differences, packed to bytes. vpackss leaves their 4-byte pieces in this order. */
+BC_FORCE_INLINE __mmask64 below_mask(const floats *x, const floats *threshold, int parts) {
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const uint64_t all = bc_low_bits(16 * (size_t)parts), others = ~flip & all;
     __m512i sign[4];
     UNROLL
     for (int i = 0; i < 4; i++)
         sign[i] = i < parts ? _mm512_castps_si512(_mm512_sub_ps(x[i], threshold[i])) : _mm512_setzero_si512();
-    const __m512i bytes =
+    return _mm512_movepi8_mask(
         _mm512_permutexvar_epi32(order, _mm512_packs_epi16(_mm512_packs_epi32(sign[0], sign[1]),
-                                                           _mm512_packs_epi32(sign[2], sign[3])));
-    __mmask64 made = _kxor_mask64(_mm512_movepi8_mask(bytes), others);
+                                                           _mm512_packs_epi32(sign[2], sign[3]))));
+}
+
+BC_FORCE_INLINE void pack_flipped(const floats *x, const floats *threshold, int parts, uint64_t flip,
+                                  uint64_t present, void *bits) {
+    const uint64_t all = bc_low_bits(16 * (size_t)parts), others = ~flip & all;
+    __mmask64 made = _kxor_mask64(below_mask(x, threshold, parts), others);
     if (present != all) made = _kand_mask64(made, present);
     STORE_MASK("kmovq", made, bits);
+}
+
+BC_FORCE_INLINE uint64_t joined_bits(const floats *x, const floats *threshold, int watched) {
+    if (watched) return ~_cvtmask64_u64(below_mask(x, threshold, 4));
+    __mmask16 made[4];
+    UNROLL
+    for (int i = 0; i < 4; i++) made[i] = _mm512_cmp_ps_mask(x[i], threshold[i], _CMP_NLT_UQ);
+    return _cvtmask64_u64(
+        _mm512_kunpackd(_mm512_kunpackw(made[3], made[2]), _mm512_kunpackw(made[1], made[0])));
 }
 
 static inline floats multiply_add(floats x, floats y, floats sum) { return _mm512_fmadd_ps(x, y, sum); }
@@ -178,6 +190,8 @@ static inline int all_finite(floats x) { return !_mm512_fpclass_ps_mask(x, 0x99 
 #define PACK_KEPT_PARTS 16
 #define PACK_WATCHED 4
 #define PACK_AT_ONCE 4
+#define PACK_VECTOR_BYTES 64
+#define PACK_ALIGNED_WORDS 4
 #define PACK_STRIP_BYTES 0
 #include "pack_template.h"
 

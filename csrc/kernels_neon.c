@@ -194,6 +194,11 @@ BC_FORCE_INLINE void pack_flipped(const floats *x, const floats *threshold, int 
     memcpy(bits, &made, sizeof made);
 }
 
+BC_FORCE_INLINE uint64_t joined_bits(const floats *x, const floats *threshold, int watched) {
+    (void)watched;
+    return not_below(x, threshold, 4);
+}
+
 static inline floats multiply_add(floats x, floats y, floats sum) {
     FOR_PARTS sum.part[i] = vfmaq_f32(sum.part[i], x.part[i], y.part[i]);
     return sum;
@@ -209,6 +214,8 @@ static inline int all_finite(floats x) {
 #define PACK_KEPT_PARTS 4
 #define PACK_WATCHED 2
 #define PACK_AT_ONCE 4
+#define PACK_VECTOR_BYTES 0
+#define PACK_ALIGNED_WORDS 0
 #define PACK_STRIP_BYTES 0
 #include "pack_template.h"
 

@@ -3,7 +3,9 @@
  *
  *   PACK_KEPT_PARTS          how many of the type may stay in registers as thresholds, from pixel to pixel
  *   PACK_WATCHED             how many more as sums in which what is not finite shows: 2 take turns, or 4
- *   PACK_STRIP_BYTES         of wider pixels so many bytes are taken a word of each at a time, whose thresholds stay in
+ *   PACK_VECTOR_BYTES        pixels of whole words that lie side by side are read from a multiple of so many on; 0: they are not
+ *   PACK_ALIGNED_WORDS       how many words' thresholds stay then; no more than a pixel has that is wider than PACK_KEPT_PARTS
+ *   PACK_STRIP_BYTES         of other wide pixels so many bytes are taken a word of each at a time, whose thresholds stay in
  *                            registers meanwhile; 0: they are not
  *   PACK_AT_ONCE             parts of a word whose bits are made together
  *   void pack_bits(const floats *x, const floats *threshold, int parts, uint64_t present, void *bits);
@@ -11,6 +13,9 @@
  *                                    threshold; of these the `present`
  *   void pack_flipped(const floats *x, const floats *threshold, int parts, uint64_t flip, uint64_t present, void *bits);
  *                                    the same, and the other bit where that of `flip` is set; may be wrong where x is not finite
+ *   uint64_t joined_bits(const floats *x, const floats *threshold, int watched);
+ *                                    those of PACK_AT_ONCE vectors, in a register, not flipped; where what is not finite is watched
+ *                                    for, they may be wrong there
  *   floats multiply_add(floats x, floats y, floats sum);      x * y + sum, rounded once or twice
  *   int all_finite(floats);
  *   void cut_words(const uint64_t *from, size_t count, size_t bits, size_t pieces, uint64_t *words);
@@ -21,9 +26,11 @@
  * in order beforehand. Processors do not look ahead of what is read out of order.
  */
 enum {
-    PACK_PARTS = 64 / LANES,   /* of a word */
-    PACK_ASKING_PARTS = 8,     /* pixels of more are slower for being asked for, from L2 */
-    PACK_TILE_CHANNELS = 65536 /* after which what was watched is looked at, and repaired */
+    PACK_PARTS = 64 / LANES,      /* of a word */
+    PACK_ASKING_PARTS = 8,        /* pixels of more are slower for being asked for, from L2 */
+    PACK_ALIGNED_CHANNELS = 2048, /* whose thresholds lie on the stack */
+    PACK_ALIGNED_FEWEST = 12288,  /* channels of all pixels, to be worth it */
+    PACK_TILE_CHANNELS = 65536    /* after which what was watched is looked at, and repaired */
 };
 
 /* What is wanted, as a constant where it is inlined. */
@@ -55,35 +62,41 @@ BC_FORCE_INLINE pack_piece load_piece(pack_mode mode, pack_limits limits, size_t
     return piece;
 }
 
-/* Sums of products are not finite from where a factor is not; also from where they overflow, which is looked at in vain. */
+/* The parts of a word from `first` on, up to PACK_AT_ONCE of them. Sums of products are not finite from where a factor is not;
+ * also from where they overflow, which is looked at in vain. */
+BC_FORCE_INLINE void load_parts(pack_mode mode, const float *source, const pack_piece *piece, int first,
+                                int count, floats *x, floats *watched) {
+    BC_UNROLL
+    for (int i = 0; i < count; i++) {
+        const float *from = source + (first + i) * LANES;
+        x[i] =
+            piece->last && first + i + 1 == piece->parts ? load_first(from, piece->last) : load_floats(from);
+    }
+    if (mode != PACK_EITHER) return;
+    BC_UNROLL
+    for (int i = 0; i < count; i++) x[i] = in_register(x[i]);
+    BC_UNROLL
+    for (int i = 0; i < count; i += 2) {
+        floats *sum = &watched[(first + i) / 2];
+        *sum = multiply_add(x[i], x[i + 1 < count ? i + 1 : i], *sum);
+    }
+}
+
 BC_FORCE_INLINE void take_word(pack_mode mode, const float *source, const pack_piece *piece, uint64_t *word,
                                floats *watched) {
     const int parts = piece->parts;
-    const size_t last = piece->last;
-    const uint64_t present = bc_low_bits((size_t)parts * LANES - (last ? LANES - last : 0));
+    const uint64_t present = bc_low_bits((size_t)parts * LANES - (piece->last ? LANES - piece->last : 0));
     BC_UNROLL
     for (int first = 0; first < PACK_PARTS; first += PACK_AT_ONCE) {
         const int left = parts - first, count = left < 0 ? 0 : left < PACK_AT_ONCE ? left : PACK_AT_ONCE;
         const int bit = first * LANES;
         char *bits = (char *)word + bit / 8; /* words are little-endian on every target */
         floats x[PACK_AT_ONCE];
-        BC_UNROLL
-        for (int i = 0; i < count; i++) {
-            const float *from = source + bit + i * LANES;
-            x[i] = last && first + i + 1 == parts ? load_first(from, last) : load_floats(from);
-        }
-        if (mode != PACK_EITHER) {
+        load_parts(mode, source, piece, first, count, x, watched);
+        if (mode == PACK_EITHER)
+            pack_flipped(x, piece->threshold + first, count, piece->flip >> bit, present >> bit, bits);
+        else
             pack_bits(x, piece->threshold + first, count, present >> bit, bits);
-            continue;
-        }
-        BC_UNROLL
-        for (int i = 0; i < count; i++) x[i] = in_register(x[i]);
-        BC_UNROLL
-        for (int i = 0; i < count; i += 2) {
-            floats *sum = &watched[(first + i) / 2];
-            *sum = multiply_add(x[i], x[i + 1 < count ? i + 1 : i], *sum);
-        }
-        pack_flipped(x, piece->threshold + first, count, piece->flip >> bit, present >> bit, bits);
     }
 }
 
@@ -143,6 +156,66 @@ BC_FORCE_INLINE void take_wide(pack_mode mode, const bc_pack_args *args, int par
         const pack_piece piece = load_piece(mode, limits, whole, parts, last);
         take_word(mode, source + 64 * whole, &piece, words + whole, watched);
     }
+}
+
+/* The bits of 64 channels `lead` after a word's first, after those `carried`; returns what the next word begins with. Flips are
+ * the word's. */
+BC_FORCE_INLINE uint64_t take_shifted(pack_mode mode, const float *source, const pack_piece *piece,
+                                      size_t lead, uint64_t carried, uint64_t *word, floats *watched) {
+    uint64_t made = 0;
+    BC_UNROLL
+    for (int first = 0; first < PACK_PARTS; first += PACK_AT_ONCE) {
+        floats x[PACK_AT_ONCE];
+        load_parts(mode, source, piece, first, PACK_AT_ONCE, x, watched);
+        made |= joined_bits(x, piece->threshold + first, mode == PACK_EITHER) << first * LANES;
+    }
+    made = made << lead | made >> (64 - lead);
+    const uint64_t next = made & bc_low_bits(lead);
+    *word = (carried | (made ^ next)) ^ (mode == PACK_EITHER ? piece->flip : 0);
+    return next;
+}
+
+enum { PACK_VECTOR = PACK_VECTOR_BYTES ? PACK_VECTOR_BYTES / sizeof(float) : 1 };
+
+BC_FORCE_INLINE int reads_aligned(const bc_pack_args *args, size_t pixels) {
+    const size_t channels = args->channels;
+    return PACK_VECTOR_BYTES && channels % 64 == 0 && channels > PACK_KEPT_PARTS * LANES &&
+           channels <= PACK_ALIGNED_CHANNELS && pixels * channels >= PACK_ALIGNED_FEWEST &&
+           args->source_stride == (ptrdiff_t)channels && args->words_stride == (ptrdiff_t)(channels / 64);
+}
+
+/* Pixels of whole words that lie side by side. All but the last are read from where a vector begins in memory, by limits that are
+ * laid likewise, as loads that cross cache lines take twice as long. */
+BC_FORCE_INLINE void take_aligned(pack_mode mode, const bc_pack_args *args, floats *watched) {
+    const size_t channels = args->channels, whole = channels / 64;
+    const size_t lead = PACK_VECTOR - (uintptr_t)args->source / sizeof *args->source % PACK_VECTOR;
+    _Alignas(64) float threshold[PACK_ALIGNED_CHANNELS + LANES];
+    if (mode != PACK_SIGNS) {
+        for (size_t i = 0; i < channels; i += LANES)
+            store_floats(threshold + i, load_floats(args->threshold + lead + i));
+        store_floats(threshold + channels - lead, load_floats(args->threshold));
+    }
+    const pack_limits limits = {threshold, args->flip};
+    pack_piece kept[PACK_ALIGNED_WORDS + 1];
+    BC_UNROLL
+    for (int i = 0; i < PACK_ALIGNED_WORDS; i++) kept[i] = load_piece(mode, limits, (size_t)i, PACK_PARTS, 0);
+    const float *source = args->source + lead;
+    uint64_t *words = args->words, carried = 0;
+    for (size_t left = args->pixels - 1; left; left--) {
+        BC_UNROLL
+        for (int i = 0; i < PACK_ALIGNED_WORDS; i++, source += 64)
+            carried = take_shifted(mode, source, &kept[i], lead, carried, words++, watched);
+        for (size_t i = PACK_ALIGNED_WORDS; i < whole; i++, source += 64) {
+            const pack_piece piece = load_piece(mode, limits, i, PACK_PARTS, 0);
+            carried = take_shifted(mode, source, &piece, lead, carried, words++, watched);
+        }
+    }
+    /* The first pixel began with channels that nothing was carried of. */
+    bc_pack_args ends = *args;
+    ends.pixels = 2;
+    ends.source_stride *= (ptrdiff_t)(args->pixels - 1);
+    ends.words_stride *= (ptrdiff_t)(args->pixels - 1);
+    take_wide(mode, &ends, 0, watched);
 }
 
 /* From word `word` on, `parts` of pixels that lie side by side, as many bytes being asked for, from `ahead` bytes after the tile
@@ -229,8 +302,22 @@ BC_FORCE_INLINE void take_pixels(pack_mode mode, const bc_pack_args *args, float
 #undef KEPT
 #undef WIDE
 
-static void take_signs(const bc_pack_args *args) { take_pixels(PACK_SIGNS, args, NULL); }
-static void take_above(const bc_pack_args *args) { take_pixels(PACK_ABOVE, args, NULL); }
+BC_NO_INLINE void take_aligned_signs(const bc_pack_args *args) { take_aligned(PACK_SIGNS, args, NULL); }
+BC_NO_INLINE void take_aligned_above(const bc_pack_args *args) { take_aligned(PACK_ABOVE, args, NULL); }
+
+static void take_signs(const bc_pack_args *args) {
+    if (reads_aligned(args, args->pixels))
+        take_aligned_signs(args);
+    else
+        take_pixels(PACK_SIGNS, args, NULL);
+}
+
+static void take_above(const bc_pack_args *args) {
+    if (reads_aligned(args, args->pixels))
+        take_aligned_above(args);
+    else
+        take_pixels(PACK_ABOVE, args, NULL);
+}
 
 /* The bits of what is not finite, one by one. */
 static void repair(const bc_pack_args *args) {
@@ -247,21 +334,52 @@ static void repair(const bc_pack_args *args) {
     }
 }
 
+BC_FORCE_INLINE void watch_nothing(floats *watched) {
+    BC_UNROLL
+    for (int i = 0; i < PACK_WATCHED; i++) watched[i] = spread(0.0f);
+}
+
+/* Not finite where something of the source is not. */
+BC_FORCE_INLINE floats watched_sum(floats *watched) {
+    BC_UNROLL
+    for (int i = 1; i < PACK_WATCHED; i++) watched[0] = add_magnitude(watched[0], watched[i]);
+    return watched[0];
+}
+
+BC_FORCE_INLINE bc_pack_args pixels_of(const bc_pack_args *args, size_t first, size_t pixels) {
+    bc_pack_args part = *args;
+    part.pixels = pixels;
+    part.source += (ptrdiff_t)first * part.source_stride;
+    part.words += (ptrdiff_t)first * part.words_stride;
+    return part;
+}
+
+BC_NO_INLINE floats take_aligned_either(const bc_pack_args *args, size_t first, size_t pixels) {
+    const bc_pack_args tile = pixels_of(args, first, pixels);
+    floats watched[PACK_WATCHED];
+    watch_nothing(watched);
+    take_aligned(PACK_EITHER, &tile, watched);
+    return watched_sum(watched);
+}
+
+BC_FORCE_INLINE floats take_pixels_either(const bc_pack_args *args, size_t first, size_t pixels) {
+    const bc_pack_args tile = pixels_of(args, first, pixels);
+    floats watched[PACK_WATCHED];
+    watch_nothing(watched);
+    take_pixels(PACK_EITHER, &tile, watched);
+    return watched_sum(watched);
+}
+
 static void take_either(const bc_pack_args *args) {
-    bc_pack_args tile = *args;
     size_t most = PACK_TILE_CHANNELS / (args->channels ? args->channels : 1);
     if (most == 0) most = 1;
-    for (size_t left = args->pixels; left; left -= tile.pixels) {
-        floats watched[PACK_WATCHED];
-        BC_UNROLL
-        for (int i = 0; i < PACK_WATCHED; i++) watched[i] = spread(0.0f);
-        tile.pixels = left < most ? left : most;
-        take_pixels(PACK_EITHER, &tile, watched);
-        BC_UNROLL
-        for (int i = 1; i < PACK_WATCHED; i++) watched[0] = add_magnitude(watched[0], watched[i]);
-        if (!all_finite(watched[0])) repair(&tile);
-        tile.source += (ptrdiff_t)tile.pixels * tile.source_stride;
-        tile.words += (ptrdiff_t)tile.pixels * tile.words_stride;
+    for (size_t first = 0, pixels; first < args->pixels; first += pixels) {
+        pixels = args->pixels - first < most ? args->pixels - first : most;
+        const floats watched = reads_aligned(args, pixels) ? take_aligned_either(args, first, pixels)
+                                                           : take_pixels_either(args, first, pixels);
+        if (all_finite(watched)) continue;
+        const bc_pack_args tile = pixels_of(args, first, pixels);
+        repair(&tile);
     }
 }
 

@@ -165,39 +165,69 @@ static int packed_bit(const source_case *source, const limits *against, size_t p
     return flips ^ (x >= (against->threshold ? against->threshold[channel] : 0.0f));
 }
 
-static void pack_case(const subject *isa, size_t pixels, size_t channels, size_t variant,
-                      size_t stride_kind) {
-    case_begin("pixels %zu, channels %zu, variant %zu, stride kind %zu", pixels, channels, variant,
-               stride_kind);
-    const source_case source = make_source(pixels, channels, variant, stride_kind);
-    const limits against = make_limits(&source, variant, random_below(3));
-    const size_t words = divide_up(channels, 64);
-    const size_t words_stride = words + (variant + stride_kind / STRIDE_KINDS) % 3;
+static void expect_packed(const subject *isa, const source_case *source, const limits *against,
+                          size_t words_stride) {
+    const size_t pixels = source->pixels, channels = source->channels, words = divide_up(channels, 64);
     const size_t total = pixels ? (pixels - 1) * words_stride + words : 0;
-
     uint64_t *expected = memory_input(total * sizeof *expected);
     memset(expected, MEMORY_FILL, total * sizeof *expected);
     for (size_t pixel = 0; pixel < pixels; pixel++) {
         uint64_t *row = expected + pixel * words_stride;
         memset(row, 0, words * sizeof *row);
         for (size_t c = 0; c < channels; c++)
-            row[c / 64] |= (uint64_t)packed_bit(&source, &against, pixel, c) << c % 64;
+            row[c / 64] |= (uint64_t)packed_bit(source, against, pixel, c) << c % 64;
     }
     uint64_t *actual = memory_output(total * sizeof *actual);
-    isa->kernels->pack_f32(&(bc_pack_args){.source = source.source,
-                                           .source_stride = source.stride,
+    isa->kernels->pack_f32(&(bc_pack_args){.source = source->source,
+                                           .source_stride = source->stride,
                                            .pixels = pixels,
                                            .channels = channels,
-                                           .threshold = against.threshold,
-                                           .flip = against.flip,
-                                           .bias = source.bias,
-                                           .scale = source.scale,
+                                           .threshold = against->threshold,
+                                           .flip = against->flip,
+                                           .bias = source->bias,
+                                           .scale = source->scale,
                                            .words = actual,
                                            .words_stride = (ptrdiff_t)words_stride,
-                                           .abs_sum = source.abs_sum});
+                                           .abs_sum = source->abs_sum});
     expect_u64("words", actual, expected, total);
+}
+
+static void pack_case(const subject *isa, size_t pixels, size_t channels, size_t variant,
+                      size_t stride_kind) {
+    case_begin("pixels %zu, channels %zu, variant %zu, stride kind %zu", pixels, channels, variant,
+               stride_kind);
+    const source_case source = make_source(pixels, channels, variant, stride_kind);
+    const limits against = make_limits(&source, variant, random_below(3));
+    expect_packed(isa, &source, &against,
+                  divide_up(channels, 64) + (variant + stride_kind / STRIDE_KINDS) % 3);
     expect_abs_sum(&source);
     case_end();
+}
+
+/* Side by side, and so many that it is worth while to read them from where a vector begins. */
+static void aligned_pack_case(const subject *isa, size_t channels, size_t after, float_pattern pattern,
+                              int compares, size_t kind) {
+    const size_t pixels = 12288 / channels + 1 + random_below(40), values = pixels * channels;
+    case_begin("pixels %zu, channels %zu, %zu floats after them, pattern %d, compares %d, kind %zu", pixels,
+               channels, after, (int)pattern, compares, kind);
+    float *source = memory_input((values + after) * sizeof *source);
+    fill_floats(source, values + after, pattern);
+    const source_case made = {
+        .pixels = pixels, .channels = channels, .stride = (ptrdiff_t)channels, .source = source};
+    const limits against = make_limits(&made, (size_t)compares + 4 * (size_t)pattern, kind);
+    expect_packed(isa, &made, &against, divide_up(channels, 64));
+    case_end();
+}
+
+static void aligned_pack_cases(const subject *isa) {
+    static const size_t channels[] = {128, 192, 256, 320, 512, 1024, 2048, 2112};
+    size_t kind = 0;
+    for (size_t i = 0; i < sizeof channels / sizeof *channels; i++)
+        for (size_t after = 0; after < 17; after++)
+            for (size_t pattern = 0; pattern < FLOAT_PATTERNS; pattern++) {
+                aligned_pack_case(isa, channels[i], after, (float_pattern)pattern, 1, kind++);
+                if (pattern == 0) aligned_pack_case(isa, channels[i], after, (float_pattern)pattern, 0, 0);
+            }
 }
 
 static void terms_case(const subject *isa, size_t pixels, size_t channels, size_t variant,
@@ -313,6 +343,7 @@ static void special_terms_case(const subject *isa, size_t first, size_t pixels, 
 /* Sources that are finite, and thresholds that may not be, are never repaired; so each goes by itself too. */
 void test_pack_f32(const subject *isa) {
     source_cases(isa, pack_case);
+    aligned_pack_cases(isa);
     for (int negative = 0; negative < 2; negative++) {
         for (size_t first = 0; first < 2 * SPECIAL; first++) special_terms_case(isa, first, 1, negative);
         special_terms_case(isa, 0, 3 * SPECIAL, negative);
