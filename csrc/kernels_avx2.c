@@ -20,7 +20,6 @@
 
 #include "bits.h"
 #include "double_math.h"
-#include "half_counts.h"
 
 #define UNROLL BC_UNROLL
 

@@ -269,7 +269,7 @@ static void chain_weights(const bc_chain_weights_args *args) {
                      out + filter / CHAIN_LANES * words * 2 * CHAIN_LANES + filter % CHAIN_LANES);
 }
 
-static void finish_chains(const bc_chain_sums_args *args, size_t pixel, size_t filter,
+static void finish_counts(const bc_chain_sums_args *args, size_t pixel, size_t filter,
                           const int32_t *counts) {
     bc_epilogue_args part = *args->finish;
     part.counts = counts;
@@ -309,7 +309,7 @@ static void chain_sums(const bc_chain_sums_args *args) {
             int32_t *counts =
                 args->finish ? finished : args->counts + pixel * args->counts_stride + block * CHAIN_LANES;
             for (size_t lane = 0; lane < CHAIN_LANES; lane++) counts[lane] = (int32_t)sums[lane];
-            if (args->finish) finish_chains(args, pixel, block * CHAIN_LANES, counts);
+            if (args->finish) finish_counts(args, pixel, block * CHAIN_LANES, counts);
         }
     }
 }

@@ -400,6 +400,17 @@ static int place_segment(const bc_plan *plan, const bc_tile *tile, const segment
     return 1;
 }
 
+/* The same of a chunk that is one segment, which is taken. */
+static grid place_chunk(const bc_plan *plan, const bc_tile *tile, const chunk *chunk,
+                        bc_epilogue_args *args) {
+    const segment segment = {
+        .channel = chunk->first_output, .channels = chunk->outputs, .first_filter = chunk->first_filter};
+    grid grid = {0};
+    place_segment(plan, tile, &segment, &grid);
+    take_segment(plan, &segment, args);
+    return grid;
+}
+
 static void finish_segment(const run *run, const bc_tile *tile, const chunk *chunk, const segment *segment,
                            const slice_scratch *scratch, bc_epilogue_args *args) {
     const bc_plan *plan = run->plan;
@@ -510,6 +521,7 @@ static void chain_tile(const run *run, const bc_tile *tile, const bc_tile *origi
 /* As many bytes of weights may stay in a second-level cache from tile to tile; more come from memory each time. */
 enum { WEIGHTS_KEPT = 512 * 1024 };
 
+/* Counts, or where there is a grid for them the results themselves. */
 static void sum_chains(const run *run, const bc_tile *tile, const chunk *chunk, const slice_scratch *scratch,
                        const grid *grid, bc_epilogue_args *finish) {
     const bc_plan *plan = run->plan;
@@ -527,9 +539,9 @@ static void sum_chains(const run *run, const bc_tile *tile, const chunk *chunk, 
                             : NULL,
         .counts = scratch->sums,
         .counts_stride = chunk->blocks * layer->block_filters,
-        .finish = finish,
+        .finish = grid ? finish : NULL,
     };
-    if (!finish) {
+    if (!grid) {
         args.chain = scratch->chain;
         args.runs = tile->images * tile->height;
         layer->kernels->chain_sums(&args);
@@ -628,21 +640,15 @@ static void compute_tile(const run *run, const bc_tile *tile, const bc_tile *ori
     for (size_t i = first_chunk, count; i < end_chunk; i += count) {
         count = bc_plan_joined_chunks(plan, tile, i, end_chunk - i);
         const chunk chunk = chunk_of(plan, i, count);
-        const segment segment = {
-            .channel = chunk.first_output, .channels = chunk.outputs, .first_filter = chunk.first_filter};
-        grid grid = {0};
-        bc_epilogue_args *finish = NULL;
-        if (plan->finishes_chains && place_segment(plan, tile, &segment, &grid)) {
-            take_segment(plan, &segment, args);
-            finish = args;
-        }
+        grid grid;
+        if (plan->finishes_chains) grid = place_chunk(plan, tile, &chunk, args);
         if (layer->chains)
-            sum_chains(run, tile, &chunk, scratch, &grid, finish);
+            sum_chains(run, tile, &chunk, scratch, plan->finishes_chains ? &grid : NULL, args);
         else if (bc_layer_is_binary(layer))
             sum_bits(run, tile, origin, &chunk, scratch);
         else
             sum_floats(run, tile, held, &chunk, scratch);
-        if (!finish) finish_chunk(run, tile, &chunk, scratch, args);
+        if (!plan->finishes_chains) finish_chunk(run, tile, &chunk, scratch, args);
     }
 }
 

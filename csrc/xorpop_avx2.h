@@ -1,6 +1,6 @@
 /* XNOR on AVX2: half counts (half_counts.h) of 32 filters to a vector of bytes, two pixels at once.
  *
- * Included by kernels_avx2.c under its target pragma. */
+ * Included by kernels_avx2.c under its target pragma, which defines UNROLL and KEEP_ORDER. */
 #ifndef BC_XORPOP_AVX2_H
 #define BC_XORPOP_AVX2_H
 
@@ -45,7 +45,9 @@ typedef struct stretch {
 } stretch;
 
 /* A few words of the windows, against some blocks: 15 KiB of weights at most, which stay in the first-level cache while pixels go
- * by. Between the parts of a section the halves of a pixel's counts wait where its counts will be. */
+ * by. Parts make sections: the whole of windows whose counts fit 16 bits; of longer ones each part is one. Between the parts of a
+ * section the halves of a pixel's counts wait where its counts will be, so that a section after the first, which adds to counts
+ * that are there, can have one part only. */
 typedef struct part {
     stretch stretches[PART_WORDS];
     const stretch *end;
@@ -291,7 +293,7 @@ static void sum_section(const bc_xorpop_args *args, size_t begin, size_t end, pl
 
 static void sum_stripe(const bc_xorpop_args *args, const stripe *stripe) {
     const size_t window_words = args->taps * args->words;
-    const size_t most = window_words <= WINDOW_MOST ? window_words : PART_WORDS;
+    const size_t most = window_words <= WINDOW_MOST ? window_words : PART_WORDS; /* of a section */
     for (size_t block = 0, vectors; block < args->blocks; block += vectors) {
         vectors = args->blocks - block < MOST_VECTORS ? args->blocks - block : MOST_VECTORS;
         place at = {0};

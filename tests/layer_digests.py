@@ -7,6 +7,7 @@ others are checked against the oracle alone.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import reference as ref
@@ -51,18 +52,20 @@ def layers():
                         **fields,
                     ),
                 )
-        for neuron in NEURONS:
-            rng = np.random.default_rng(91)
-            yield (
-                f"{type_}-{neuron.type}-{neuron.c:g}",
-                ref.Layer(
-                    rng.integers(0, 2, (18, 3, 3, 20)),
-                    type=type_,
-                    scale=rng.normal(size=18).astype(np.float32) * 0.1,
-                    bias=rng.normal(size=18).astype(np.float32),
-                    neuron=neuron,
-                ),
-            )
+        for number, neuron in enumerate(NEURONS):
+            for name, o, cg in (("", 18, 20), ("-long", 64, 64)):
+                rng = np.random.default_rng(91)
+                slope = np.linspace(-1, 1, o, dtype=np.float32)
+                yield (
+                    f"{type_}-{number}-{neuron.type}{name}",
+                    ref.Layer(
+                        rng.integers(0, 2, (o, 3, 3, cg)),
+                        type=type_,
+                        scale=rng.normal(size=o).astype(np.float32) * 0.1,
+                        bias=rng.normal(size=o).astype(np.float32),
+                        neuron=replace(neuron, a=slope) if neuron.type == "PRELU" else neuron,
+                    ),
+                )
 
 
 def main() -> None:

@@ -143,6 +143,7 @@ def wide_layers(draw: st.DrawFn) -> ref.Layer:
         input_bias=rng.normal(size=channels).astype(np.float32) * 0.5 if terms else None,
         scale=rng.normal(size=outputs).astype(np.float32) * 0.1,
         bias=rng.normal(size=outputs).astype(np.float32),
+        neuron=draw(neurons(outputs)) if draw(st.booleans()) else ref.Neuron(),
         subpixel=2 if outputs % 4 == 0 and draw(st.booleans()) else 1,
         edge_mode=edge_mode,
         edge_constant=0.75 if edge_mode == "CONSTANT" else 0.0,

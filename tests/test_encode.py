@@ -10,7 +10,7 @@ import reference as ref
 from building import convolution, make, package_source, pixels, source_of, takes_bits
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import layers, seeds
+from strategies import layers, seeds, wide_layers
 
 import binconv as bc
 
@@ -117,7 +117,7 @@ def manuals(draw: st.DrawFn, size: tuple[int, int, int]) -> Manual:
     )
 
 
-@given(layers(), st.data(), seeds())
+@given(layers() | wide_layers(), st.data(), seeds())
 def test_random_encodes(layer, data, rng):
     size = tuple(data.draw(st.integers(low, 7)) for low in (0, 0, 0))
     manual = data.draw(manuals((min(size[0], 2), *size[1:])))
@@ -136,6 +136,38 @@ def test_random_encodes(layer, data, rng):
     )
     form = data.draw(st.sampled_from(["float32", "float16", "packed"]))
     check_encode(layer, source, manual, Destination(shape, form, rng))
+
+
+@pytest.mark.parametrize("type_", ["XNOR", "AND"])
+@pytest.mark.parametrize("neuron", ["NONE", "RELU", "PRELU", "ABSOLUTE"])
+@pytest.mark.parametrize(
+    "clip",
+    [
+        None,
+        ((1, 2, 0), (4, 5, 2)),  # rows and images with gaps between them
+        ((0, 0, 0), (5, 9, 2)),  # images with gaps
+        ((0, 3, 1), (7, 1, 2)),  # columns
+        ((2, 0, 0), (1, 9, 3)),  # one row of each image
+    ],
+)
+def test_long_windows_into_a_part(type_, neuron, clip):
+    """Layers whose sums some ISAs turn into results at once, wherever these go."""
+    rng = np.random.default_rng(75)
+    slope = rng.normal(size=64).astype(np.float32) if neuron == "PRELU" else 0.25
+    layer = make(
+        76,
+        64,
+        (3, 3),
+        64,
+        type=type_,
+        neuron=ref.Neuron(neuron, a=slope),
+        scale=rng.normal(size=64).astype(np.float32),
+        bias=rng.normal(size=64).astype(np.float32) * 9,
+    )
+    source = pixels(rng, (3, 7, 9, 64), "float32")
+    for channel, spare in ((0, 0), (3, 2)):
+        destination = Destination((3, 7, 9, channel + 64 + spare), "float32", rng)
+        check_encode(layer, source, Manual(clip=clip, destination_channel=channel), destination)
 
 
 @pytest.mark.parametrize("form", ["float32", "float16", "packed"])

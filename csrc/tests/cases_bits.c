@@ -38,13 +38,13 @@ static window_case make_window(size_t taps, size_t words, size_t pixels, size_t 
 
 /* Its pixels as several runs, where their number allows: behind each other, overlapping, or all of them the same. */
 static void cut_runs(window_case *window) {
-    const size_t runs = 2 + random_below(3);
+    const size_t runs = 2 + random_below(3),
+                 step = (size_t)(window->stride < 0 ? -window->stride : window->stride);
     if (window->pixels % runs) return;
     window->runs = runs;
     window->pixels /= runs;
-    window->run_stride = (ptrdiff_t)random_below(3) * window->stride;
-    if (random_below(2)) window->run_stride = (ptrdiff_t)window->pixels * window->stride;
-    if (window->pixels < 2) window->run_stride = window->stride;
+    const size_t run = window->pixels * step, apart = random_below(2) ? run : random_below(run + 1);
+    window->run_stride = window->stride < 0 ? -(ptrdiff_t)apart : (ptrdiff_t)apart;
 }
 
 /* Of a pixel, counted through all runs. */
@@ -166,8 +166,13 @@ static void xorpop_cases(const subject *isa) {
                                         BITS_STRIPES, BITS_ZERO});
     xorpop_case(isa, (xorpop_sizes){4 * lanes, 1, 64 * 1100, 5, 0, BITS_STRIPES, BITS_ZERO});
     /* Carries that just fit 16 bits, and one word more. */
-    for (size_t words = 1024; words <= 1025; words++)
+    for (size_t words = 1022; words <= 1025; words++)
         xorpop_case(isa, (xorpop_sizes){3 * lanes, 1, 64 * words, 2, 0, BITS_ONE, BITS_ZERO});
+    /* Pixels of many tiles, and of more than one stretch of those that share what is in the cache. */
+    for (size_t pixels = 62; pixels <= 66; pixels++)
+        for (size_t blocks = 1; blocks <= 4; blocks++)
+            xorpop_case(isa, (xorpop_sizes){blocks * lanes, 9, 128, pixels * (1 + pixels % 2), kind++,
+                                            BITS_RANDOM, BITS_RANDOM});
     /* Every number of 64-filter chunks' rests, in windows of every length at which layouts may change. */
     for (size_t words = 1; words <= 12; words++)
         for (size_t filters = 8; filters <= 144; filters += 8)

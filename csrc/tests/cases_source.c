@@ -226,7 +226,7 @@ static void aligned_pack_cases(const subject *isa) {
         for (size_t after = 0; after < 17; after++)
             for (size_t pattern = 0; pattern < FLOAT_PATTERNS; pattern++) {
                 aligned_pack_case(isa, channels[i], after, (float_pattern)pattern, 1, kind++);
-                if (pattern == 0) aligned_pack_case(isa, channels[i], after, (float_pattern)pattern, 0, 0);
+                aligned_pack_case(isa, channels[i], after, (float_pattern)pattern, 0, 0);
             }
 }
 
