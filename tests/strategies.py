@@ -134,6 +134,8 @@ def wide_layers(draw: st.DrawFn) -> ref.Layer:
     kernel = (draw(st.integers(1, 8)), draw(st.integers(1, 4)))
     edge_mode = draw(st.sampled_from(EDGE_MODES))
     terms = draw(st.booleans())
+    slope = rng.normal(size=outputs).astype(np.float32)
+    made_with_sums = (ref.Neuron(), ref.Neuron("RELU", 0.25), ref.Neuron("PRELU", slope))
     return ref.Layer(
         rng.integers(0, 2, (outputs, *kernel, channels)),
         type=draw(st.sampled_from(["XNOR", "AND"])),
@@ -143,7 +145,7 @@ def wide_layers(draw: st.DrawFn) -> ref.Layer:
         input_bias=rng.normal(size=channels).astype(np.float32) * 0.5 if terms else None,
         scale=rng.normal(size=outputs).astype(np.float32) * 0.1,
         bias=rng.normal(size=outputs).astype(np.float32),
-        neuron=draw(neurons(outputs)) if draw(st.booleans()) else ref.Neuron(),
+        neuron=draw(st.sampled_from(made_with_sums)),
         subpixel=2 if outputs % 4 == 0 and draw(st.booleans()) else 1,
         edge_mode=edge_mode,
         edge_constant=0.75 if edge_mode == "CONSTANT" else 0.0,

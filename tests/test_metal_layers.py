@@ -12,7 +12,7 @@ from building import convolution, package_source, pixels, result_array
 from checking import check_case, padding_of
 from hypothesis import given, settings
 from metal_adapter import bm
-from strategies import Case, cases, layers, paddings, seeds
+from strategies import Case, cases, layers, paddings, seeds, wide_layers
 
 import binconv as bc
 
@@ -22,6 +22,7 @@ few = settings(max_examples=25)
 # Of those below, or of the CPU alone.
 _NOT_HERE = {
     "test_random_layers",
+    "test_random_wide_layers",
     "test_random_layers_of_real_weights",
     "test_integer_results_are_exact",
     "test_sums_past_the_integers_of_float32",  # builds a layer of the CPU
@@ -48,6 +49,12 @@ def test_layers_are_those_of_the_gpu():
 @few
 @given(cases())
 def test_random_layers(case):
+    check_case(case)
+
+
+@few
+@given(cases(of=wide_layers()))
+def test_random_wide_layers(case):
     check_case(case)
 
 
