@@ -354,20 +354,19 @@ BC_FORCE_INLINE bc_pack_args pixels_of(const bc_pack_args *args, size_t first, s
     return part;
 }
 
-BC_NO_INLINE floats take_aligned_either(const bc_pack_args *args, size_t first, size_t pixels) {
+BC_FORCE_INLINE floats take_watched(const bc_pack_args *args, size_t first, size_t pixels, int aligned) {
     const bc_pack_args tile = pixels_of(args, first, pixels);
     floats watched[PACK_WATCHED];
     watch_nothing(watched);
-    take_aligned(PACK_EITHER, &tile, watched);
+    if (aligned)
+        take_aligned(PACK_EITHER, &tile, watched);
+    else
+        take_pixels(PACK_EITHER, &tile, watched);
     return watched_sum(watched);
 }
 
-BC_FORCE_INLINE floats take_pixels_either(const bc_pack_args *args, size_t first, size_t pixels) {
-    const bc_pack_args tile = pixels_of(args, first, pixels);
-    floats watched[PACK_WATCHED];
-    watch_nothing(watched);
-    take_pixels(PACK_EITHER, &tile, watched);
-    return watched_sum(watched);
+BC_NO_INLINE floats take_aligned_either(const bc_pack_args *args, size_t first, size_t pixels) {
+    return take_watched(args, first, pixels, 1);
 }
 
 static void take_either(const bc_pack_args *args) {
@@ -376,7 +375,7 @@ static void take_either(const bc_pack_args *args) {
     for (size_t first = 0, pixels; first < args->pixels; first += pixels) {
         pixels = args->pixels - first < most ? args->pixels - first : most;
         const floats watched = reads_aligned(args, pixels) ? take_aligned_either(args, first, pixels)
-                                                           : take_pixels_either(args, first, pixels);
+                                                           : take_watched(args, first, pixels, 0);
         if (all_finite(watched)) continue;
         const bc_pack_args tile = pixels_of(args, first, pixels);
         repair(&tile);
